@@ -3,8 +3,11 @@
 mod accounts;
 mod begin;
 mod bench;
+mod config;
 mod dead_letters;
+mod deliveries;
 mod doctor;
+mod exit_codes;
 mod import_dovecot;
 mod import_ox;
 mod plan;
@@ -13,6 +16,7 @@ mod pushusers;
 mod registry;
 mod secrets;
 mod send;
+mod values;
 
 use std::path::PathBuf;
 
@@ -24,13 +28,16 @@ use jiff::Timestamp;
 pub(crate) use accounts::{AccountArguments, AccountsAct, AccountsArguments};
 pub(crate) use begin::Begin;
 pub(crate) use bench::{BenchArguments, DispatchArguments, Subject};
+pub(crate) use config::ConfigArguments;
 pub(crate) use dead_letters::{DeadLettersAct, DeadLettersArguments, DropArguments};
+pub(crate) use deliveries::{AttemptsArguments, DeliveryArguments};
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use exit_codes::{code_of_wrong_line, exit_codes};
 pub(crate) use import_dovecot::ImportDovecotArguments;
 pub(crate) use import_ox::ImportOxArguments;
 pub(crate) use plan::PlanArguments;
 pub(crate) use push::{PushAct, PushArguments, PushDevicesArguments};
-pub(crate) use pushusers::{PushUsersArguments, is_pushusers};
+pub(crate) use pushusers::PushUsersArguments;
 pub(crate) use registry::*;
 pub(crate) use secrets::{SecretsArguments, SecretsSubject};
 pub(crate) use send::{NotificationArguments, SendArguments};
@@ -40,7 +47,7 @@ pub(crate) use send::{NotificationArguments, SendArguments};
 #[command(
     name = "dovecast",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 the command line is wrong (1 of `pushusers`); of `doctor`: 0 nothing is wrong, 1 warnings, 2 problems, 3 nothing could be checked."
+    after_help = "Exit codes: 0 done, 1 failed, 2 the command line is wrong. Of `doctor`: 0 nothing is wrong, 1 warnings, 2 problems, 3 nothing could be checked, or the command line is wrong. Of `pushusers`: 1 also where the command line is wrong, 3 `--strict` and no such registration, 255 user and password are refused."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -141,13 +148,6 @@ pub(crate) struct ManualArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ConfigArguments {
-    /// Check this file, and say what is wrong with it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) check: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct ListArguments {
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
@@ -169,23 +169,6 @@ pub(crate) struct TopicsArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DeliveryArguments {
-    #[arg(long, help = "Print JSON")]
-    pub(crate) json: bool,
-    /// Most rows to print
-    #[arg(long, default_value_t = 50, value_name = "N")]
-    pub(crate) limit: usize,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AttemptsArguments {
-    /// Id of the endpoint
-    pub(crate) endpoint: uuid::Uuid,
-    #[command(flatten)]
-    pub(crate) list: DeliveryArguments,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct JsonArguments {
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
@@ -194,12 +177,13 @@ pub(crate) struct JsonArguments {
 #[derive(Debug, Args)]
 pub(crate) struct RedeliverArguments {
     /// Id of the endpoint
+    #[arg(value_parser = values::endpoint)]
     pub(crate) endpoint: uuid::Uuid,
     /// Id of the notification, or a `webhook-id`
     #[arg(required_unless_present_any = ["since", "all"])]
     pub(crate) notification: Option<NotificationName>,
     /// Deliver again all dead letters of the endpoint since this time, RFC 3339
-    #[arg(long, value_name = "TIME", conflicts_with = "notification")]
+    #[arg(long, value_name = "TIME", conflicts_with = "notification", value_parser = values::time)]
     pub(crate) since: Option<Timestamp>,
     #[arg(
         long,
@@ -299,6 +283,25 @@ mod tests {
             ),
             ("tail --from last:", "`last:` is none of"),
             ("tail --count 0", "0 is not in 1.."),
+            ("dead-letters --limit 0", "0 is not in 1.."),
+            (
+                "attempts x",
+                "`x` is no id of an endpoint (a UUID): `dovecast endpoints` lists them",
+            ),
+            ("dead-letters --endpoint x", "`x` is no id of an endpoint"),
+            ("tokens remove x", "`x` is no id of a token (a UUID)"),
+            (
+                "tokens add a --scope admin --expires yesterday",
+                "`yesterday` is no time, expected one of RFC 3339",
+            ),
+            (
+                "redeliver 00000000-0000-0000-0000-000000000007 --since yesterday",
+                "`yesterday` is no time",
+            ),
+            (
+                "attempts 00000000-0000-0000-0000-000000000007 --limit 0",
+                "0 is not in 1..",
+            ),
             (
                 "tail --kind MessageGone",
                 "unknown event `MessageGone` (known: ",
@@ -376,10 +379,15 @@ mod tests {
                 "<NOTIFICATION>",
             ),
             ("tokens remove 7", "7"),
+            (
+                "--config /nowhere config",
+                "a file is checked with `dovecast config --check FILE`",
+            ),
             ("follow", "unrecognized subcommand 'follow'"),
         ] {
             let words = ["dovecast"].into_iter().chain(line.split(' '));
-            let error = Arguments::try_parse_from(words).expect_err(line);
+            let parsed = Arguments::try_parse_from(words);
+            let error = parsed.and_then(Arguments::checked).expect_err(line);
             let error = error.to_string();
             assert!(error.contains(expected), "{line}: {error}");
         }

@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             let config = Config::load(place.config.as_deref(), place.data_dir.as_deref())?;
             serve::run(&config)?;
         }
-        Command::Config(config) => check_config(config)?,
+        Command::Config(config) => check_config(config, place)?,
         Command::Doctor(doctor) => {
             return Ok(check_dovecot::run(doctor, &own_server(place)));
         }
@@ -175,11 +175,11 @@ fn wait<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     runtime.block_on(command)
 }
 
-fn check_config(arguments: &ConfigArguments) -> Result<()> {
+fn check_config(arguments: &ConfigArguments, place: &ServerPlace) -> Result<()> {
     let Some(file) = &arguments.check else {
         return print(DEFAULT_FILE);
     };
-    let config = Config::load(Some(file), None)?;
+    let config = Config::load(Some(file), place.data_dir.as_deref())?;
     let checked = config.check();
     checked.with_context(|| format!("{} cannot be served", file.display()))?;
     let unknown = config.relay.unknown_users()?;
@@ -188,7 +188,12 @@ fn check_config(arguments: &ConfigArguments) -> Result<()> {
         .map(|user| format!("warning: `allow`: this host has no user `{user}`"));
     let mut lines: Vec<String> = warnings.collect();
     lines.extend(config.exposed.map(|exposed| format!("warning: {exposed}")));
-    lines.push(format!("{}: nothing is wrong\n", file.display()));
+    let verdict = match lines.len() {
+        0 => "nothing is wrong".to_owned(),
+        1 => "it can be served, with 1 warning".to_owned(),
+        count => format!("it can be served, with {count} warnings"),
+    };
+    lines.push(format!("{}: {verdict}\n", file.display()));
     print(&lines.join("\n"))
 }
 

@@ -40,14 +40,16 @@ use clap::Parser;
 
 /// The program: does what its command line says.
 pub fn run() -> ExitCode {
-    let arguments = match cli::Arguments::try_parse() {
+    let arguments = match cli::Arguments::try_parse().and_then(cli::Arguments::checked) {
         Ok(arguments) => arguments,
-        Err(error) if error.use_stderr() && cli::is_pushusers(std::env::args_os()) => {
-            // As Open-Xchange's command of this name does.
+        Err(error) => {
+            let code = cli::code_of_wrong_line(std::env::args_os());
+            if !error.use_stderr() || i32::from(code) == error.exit_code() {
+                error.exit();
+            }
             say_last(error.render().to_string());
-            return ExitCode::FAILURE;
+            return ExitCode::from(code);
         }
-        Err(error) => error.exit(),
     };
     match commands::run(&arguments) {
         Ok(code) => code,

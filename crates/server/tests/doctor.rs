@@ -94,6 +94,13 @@ fn a_mail_user_who_is_allowed_by_number_or_range_is_no_finding() {
 }
 
 #[test]
+fn a_wrong_command_line_is_no_finding() {
+    let server = server("");
+    let (_, code) = relayed(&server, "").examined(&server, &["--foo"]);
+    assert_eq!(code, 3);
+}
+
+#[test]
 fn mail_users_of_a_database_are_no_proof_that_nothing_is_wrong() {
     let server = server("allow = [\"root\"]");
     let dovecot = relayed_of(&server, "", "userdb {\n  driver = sql\n}");

@@ -48,6 +48,21 @@ fn each_command_has_a_manual_page_with_its_options() {
             "dovecast-redeliver.1",
             &["<ENDPOINT> \\-\\-all", "\\-\\-since <TIME>"],
         ),
+        ("dovecast-tail.1", &[".TP\n2\nthe command line is wrong\n"]),
+        (
+            "dovecast-doctor.1",
+            &[
+                ".TP\n2\nthere are problems\n",
+                ".TP\n3\nnothing could be checked, or the command line is wrong\n",
+            ],
+        ),
+        (
+            "dovecast-pushusers.1",
+            &[
+                ".TP\n1\nfailed, or the command line is wrong\n",
+                ".TP\n255\n",
+            ],
+        ),
     ] {
         let text = fs::read_to_string(made.join(page)).expect(page);
         for option in options {
@@ -95,5 +110,32 @@ fn collect(dir: &Path, pages: &mut Vec<PathBuf>) {
         } else if path.extension().is_some_and(|ending| ending == "md") {
             pages.push(path);
         }
+    }
+}
+
+/// Each command, and each code that one ends with, is in the manual page that is written by hand.
+#[test]
+fn the_manual_page_of_the_program_names_each_command() {
+    let page = Path::new(WORKSPACE).join("packaging/debian/dovecast.1");
+    let page = fs::read_to_string(page).expect("a page");
+    let help = Command::new(env!("CARGO_BIN_EXE_dovecast"))
+        .arg("--help")
+        .output();
+    let help = String::from_utf8_lossy(&help.expect("help").stdout).into_owned();
+    let (_, rest) = help.split_once("Commands:\n").expect("commands");
+    let commands = rest.lines().take_while(|line| line.starts_with("  "));
+    let names = commands.filter(|line| !line.starts_with("   "));
+    let (_, told) = page.split_once(".SH COMMANDS\n").expect("commands");
+    let (told, _) = told.split_once(".SH OPTIONS\n").expect("options");
+    for name in names.filter_map(|line| line.split_whitespace().next()) {
+        let name = name.replace('-', "\\-");
+        let is_told = told.lines().any(|line| {
+            let mut words = line.split([' ', '"', ',']);
+            line.starts_with(".B") && words.any(|word| word == name)
+        });
+        assert!(is_told || name == "help", "no word of {name}");
+    }
+    for code in ["3 nothing could be checked", "255"] {
+        assert!(page.contains(code), "no word of {code}");
     }
 }

@@ -1,6 +1,5 @@
 //! Arguments of `dovecast pushusers`: those of Open-Xchange's command of this name, and some more.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -120,19 +119,6 @@ impl PushUsersArguments {
     }
 }
 
-/// Whether a command line, which may be wrong, is of `pushusers`.
-pub(crate) fn is_pushusers(mut words: impl Iterator<Item = OsString>) -> bool {
-    words.next();
-    while let Some(word) = words.next() {
-        match word.to_str() {
-            Some("--config" | "--data-dir") => drop(words.next()),
-            Some(option) if option.starts_with('-') => {}
-            command => return command == Some(PUSHUSERS),
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -209,14 +195,5 @@ mod tests {
         }
         assert_eq!(fault("-r -c 1 -u 2 -i a"), None);
         assert_eq!(fault("-l"), None);
-    }
-
-    #[test]
-    fn the_command_is_found_behind_options_of_all_commands() {
-        let is = |line: &str| is_pushusers(line.split(' ').map(OsString::from));
-        assert!(is("dovecast pushusers -x"));
-        assert!(is("dovecast --config pushusers --data-dir=x pushusers"));
-        assert!(!is("dovecast --config pushusers tail"));
-        assert!(!is("dovecast send pushusers"));
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Begin, JsonArguments};
+use super::{Begin, JsonArguments, values};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -89,6 +89,7 @@ pub(crate) enum EndpointsAct {
 #[derive(Debug, Args)]
 pub(crate) struct EndpointArguments {
     /// Id of the endpoint
+    #[arg(value_parser = values::endpoint)]
     pub(crate) endpoint: Uuid,
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
@@ -106,6 +107,7 @@ pub(crate) struct AddEndpointArguments {
 #[derive(Debug, Args)]
 pub(crate) struct ChangeEndpointArguments {
     /// Id of the endpoint
+    #[arg(value_parser = values::endpoint)]
     pub(crate) endpoint: Uuid,
     #[command(flatten)]
     pub(crate) attributes: AttributeArguments,
@@ -114,6 +116,7 @@ pub(crate) struct ChangeEndpointArguments {
 #[derive(Debug, Args)]
 pub(crate) struct RenderArguments {
     /// Id of the endpoint
+    #[arg(value_parser = values::endpoint)]
     pub(crate) endpoint: Uuid,
     /// The notification: its id, a `webhook-id`, its JSON as in `hooks.outbox`, or the JSON of an
     /// event
@@ -162,7 +165,7 @@ pub(crate) struct FilterListArguments {
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
     /// Print the filter of this endpoint only
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = values::endpoint)]
     pub(crate) endpoint: Option<Uuid>,
     /// Print the filters of this account only
     #[arg(long, value_name = "NUMBER")]
@@ -184,6 +187,7 @@ pub(crate) enum FiltersAct {
 #[derive(Debug, Args)]
 pub(crate) struct SetFilterArguments {
     /// Id of the endpoint
+    #[arg(value_parser = values::endpoint)]
     pub(crate) endpoint: Uuid,
     /// Application to match; may be repeated. If one of `--app`, `--event-type` and `--level` is
     /// given, all three sets are replaced, and a set without members matches anything
@@ -257,7 +261,7 @@ pub(crate) struct AddTokenArguments {
     #[arg(long = "application", value_name = "NAME")]
     pub(crate) applications: Vec<String>,
     /// Time from which the token is refused, RFC 3339; by default it does not expire
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub(crate) expires: Option<jiff::Timestamp>,
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,
@@ -267,6 +271,7 @@ pub(crate) struct AddTokenArguments {
 #[derive(Debug, Args)]
 pub(crate) struct ChangeTokenArguments {
     /// Id of the token
+    #[arg(value_parser = values::token)]
     pub(crate) token: Uuid,
     /// Name for people
     #[arg(long)]
@@ -282,7 +287,7 @@ pub(crate) struct ChangeTokenArguments {
     )]
     pub(crate) no_applications: bool,
     /// Time from which the token is refused, RFC 3339
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub(crate) expires: Option<jiff::Timestamp>,
     #[arg(long, conflicts_with = "expires", help = "Let the token not expire")]
     pub(crate) no_expiry: bool,
@@ -293,6 +298,7 @@ pub(crate) struct ChangeTokenArguments {
 #[derive(Debug, Args)]
 pub(crate) struct TokenArguments {
     /// Id of the token
+    #[arg(value_parser = values::token)]
     pub(crate) token: Uuid,
     #[arg(long, help = "Print JSON")]
     pub(crate) json: bool,

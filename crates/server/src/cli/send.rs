@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::topic;
+use super::{topic, values};
 
 #[derive(Debug, Args)]
 pub(crate) struct SendArguments {
@@ -49,7 +49,7 @@ pub(crate) struct NotificationArguments {
     #[arg(short = 'l', long, requires = "account_id")]
     pub(crate) level: Option<String>,
     /// Time, RFC 3339; now by default
-    #[arg(long, requires = "account_id")]
+    #[arg(long, requires = "account_id", value_parser = values::time)]
     pub(crate) timestamp: Option<jiff::Timestamp>,
     /// Message, as text; `Hello world!` by default
     #[arg(short = 'm', long, requires = "account_id")]

@@ -32,7 +32,7 @@ pub(super) fn rows<const COLUMNS: usize>(head: [&str; COLUMNS]) -> Vec<[String; 
 
 pub(super) async fn attempts(client: &Client, arguments: &AttemptsArguments) -> Result<()> {
     let lines = client
-        .attempts(arguments.endpoint, arguments.list.limit)
+        .attempts(arguments.endpoint, arguments.list.limit())
         .await?;
     if arguments.list.json {
         return print_json(&lines);
@@ -58,7 +58,7 @@ pub(super) async fn dead_letters(client: &Client, arguments: &DeadLettersArgumen
     let list = &arguments.list;
     let mut table = rows(["AT", "NOTIFICATION", "ENDPOINT", "REASON", "ATTEMPTS"]);
     // No page is kept: together their notifications may be larger than the memory.
-    let (mut before, mut left) = (None, list.limit);
+    let (mut before, mut left) = (None, list.limit());
     let mut separator = "[";
     while left > 0 {
         let lines = client.dead_letters(arguments.endpoint, before, left);

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap::{Arg, Command, CommandFactory};
 
-use crate::cli::Arguments;
+use crate::cli::{Arguments, exit_codes};
 
 /// Writes `dovecast-COMMAND.1`, and `dovecast-COMMAND-ACT.1` where a command has acts.
 pub(super) fn write(directory: &Path) -> Result<()> {
@@ -58,7 +58,13 @@ fn page(name: &str, command: &Command) -> String {
         "OPTIONS",
         command.get_opts().chain(flags(command)),
     );
-    page.push_str(".SH EXIT STATUS\n0: done; 1: failed; 2: the command line is wrong.\n");
+    page.push_str(".SH EXIT STATUS\n");
+    // Acts of a command end as the command does.
+    let of = name.split(' ').nth(1).unwrap_or_default();
+    for (code, meaning) in exit_codes(of) {
+        // Writing into a String cannot fail.
+        let _ = writeln!(page, ".TP\n{code}\n{}", roff(meaning));
+    }
     page.push_str(".SH SEE ALSO\n.BR dovecast (1),\n/usr/share/doc/dovecast/cli.md\n");
     page
 }
