@@ -38,8 +38,6 @@ pub use settings::{DescribedTopics, RecordLimits, TopicSettings, record_bytes};
 
 /// How long one question to the cluster may take.
 const REQUEST: Duration = Duration::from_secs(10);
-/// Stands for the value of a secret.
-const NOT_SHOWN: &str = "(not shown)";
 
 /// How to reach a cluster.
 #[derive(Clone, Default)]
@@ -193,12 +191,13 @@ impl KafkaOptions {
 pub fn without_value(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(result, _, name, _) => {
-            let what = if *result == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
-                "unknown librdkafka property"
+            if *result == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
+                format!("unknown librdkafka property `{name}`")
             } else {
-                "invalid value of the librdkafka property"
-            };
-            format!("{what} `{name}` (value {NOT_SHOWN})")
+                format!(
+                    "invalid value of the librdkafka property `{name}`; it is not shown, as it may be a password"
+                )
+            }
         }
         error => error.to_string(),
     }

@@ -55,7 +55,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            say_last(format!("dovecast: {error:#}\n"));
+            say_last(format!("dovecast: {}\n", with_causes(&error)));
             ExitCode::FAILURE
         }
     }
@@ -72,6 +72,19 @@ fn say_last(text: String) {
         let _ = said.send(());
     });
     let _ = done.recv_timeout(LAST_WORDS_TIMEOUT);
+}
+
+/// An error with its causes. What a library repeats of its own cause is said once.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Whoever read our output has enough of it (`dovecast tail | head`).

@@ -215,6 +215,17 @@ fn checked(config: &str) -> (String, Option<i32>) {
     (text, output.status.code())
 }
 
+#[test]
+fn a_cause_is_said_once() {
+    let (text, _) = checked("[store]\nurl = 'postgres://a@h/x?sslmode=foo'");
+    assert_eq!(text.matches("unknown value").count(), 1, "{text}");
+    #[cfg(feature = "kafka")]
+    {
+        let (text, _) = checked("[log]\nkind = 'kafka'\n[kafka.properties]\n'linger.mss' = 7");
+        assert!(!text.contains("connect"), "{text}");
+    }
+}
+
 const NO_PASSWORD: &str = "server = 'mail.example.org'\nusername = 'a'\npassword_file = 'credential:mail'\nca_file = '/nowhere/ca.pem'";
 
 #[test]

@@ -106,11 +106,11 @@ fn a_cluster_that_cannot_be_used_is_named_and_no_value_is_shown() -> Result<Opti
         ),
         (
             "no.such.property",
-            "the kafka cluster `c` cannot be used: unknown librdkafka property `no.such.property` (value (not shown))",
+            "the kafka cluster `c` cannot be used: unknown librdkafka property `no.such.property`",
         ),
         (
             "linger.ms",
-            "the kafka cluster `c` cannot be used: invalid value of the librdkafka property `linger.ms` (value (not shown))",
+            "the kafka cluster `c` cannot be used: invalid value of the librdkafka property `linger.ms`; it is not shown, as it may be a password",
         ),
     ] {
         let options = ClusterOptions {

@@ -71,7 +71,7 @@ impl Polled {
         let mut gaps = Gaps::default();
         let consumer = create(options, source.group(), &assigned)
             .and_then(|made| source.begin(&made, &mut gaps).map(|()| Arc::new(made)))
-            .map_err(|error| options.io("connect to", &error))?;
+            .map_err(|error| options.io("make a client of", &error))?;
         let current = Current::new(&consumer);
         let (sender, records) = mpsc::channel(FETCHED_RECORDS);
         let is_over = Arc::new(AtomicBool::new(false));

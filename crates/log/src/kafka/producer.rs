@@ -280,7 +280,7 @@ fn create(options: &KafkaOptions) -> Result<Producer, LogError> {
     options
         .client_config(&DEFAULTS)
         .create_with_context(Context::default())
-        .map_err(|error| options.io("connect to", &error))
+        .map_err(|error| options.io("make a client of", &error))
 }
 
 /// Why a producer has failed for good, if it has.

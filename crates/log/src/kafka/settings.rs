@@ -51,7 +51,7 @@ pub(super) async fn of_topics(
     let admin: AdminClient<Context> = options
         .client_config(&[])
         .create_with_context(Context::new(&Arc::default()))
-        .map_err(|error| options.io("connect to", &error))?;
+        .map_err(|error| options.io("make a client of", &error))?;
     let asked: Vec<ResourceSpecifier<'_>> = topics
         .iter()
         .map(|topic| ResourceSpecifier::Topic(topic))

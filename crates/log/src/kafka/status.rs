@@ -15,7 +15,7 @@ fn asker(options: &KafkaOptions, group: &str) -> Result<BaseConsumer<Context>, L
     options
         .client_config(&[("group.id", group), ("enable.auto.commit", "false")])
         .create_with_context(Context::new(&Arc::default()))
-        .map_err(|error| options.io("connect to", &error))
+        .map_err(|error| options.io("make a client of", &error))
 }
 
 pub(super) fn topics(options: &KafkaOptions) -> Result<Vec<TopicStatus>, LogError> {

@@ -2,7 +2,7 @@
 
 /// `LINE:COLUMN: ...`, with the key where the error is about a value.
 pub(super) fn describe(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message();
+    let message = &*plain(error.message());
     let Some(span) = error.span() else {
         return format!(" {message}");
     };
@@ -20,4 +20,19 @@ pub(super) fn describe(text: &str, error: &toml::de::Error) -> String {
 fn key_before(line: &str) -> Option<&str> {
     let key = line.split_once('=')?.0.trim();
     (!key.is_empty() && !key.contains(['"', '\'', '#'])).then_some(key)
+}
+
+/// A message in words of the file: it has tables and lists, and no structures of a program.
+fn plain(message: &str) -> String {
+    let message = message
+        .replace("expected a sequence", "expected a list")
+        .replace("unknown variant", "unknown value");
+    match message.split_once("expected struct ") {
+        None => message,
+        Some((before, rest)) => {
+            let behind = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            let rest = behind.map_or("", |behind| &rest[behind..]);
+            format!("{before}expected a table{rest}")
+        }
+    }
 }

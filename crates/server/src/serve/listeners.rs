@@ -15,6 +15,8 @@ use socket2::SockRef;
 use crate::config::places::Opened;
 use crate::config::{Config, Role};
 
+/// What says where the control socket is.
+const SETTING: &str = "[control] socket";
 /// Only root and the server's own user may connect.
 const CONTROL_MODE: u32 = 0o600;
 /// Connections that the system keeps for the server until it accepts them, if `somaxconn` of the
@@ -146,7 +148,7 @@ fn bind_relay(path: &Path) -> Result<tokio::net::UnixListener> {
 
 /// Binds a socket where nobody listens any more.
 fn bind_control(path: &Path) -> Result<UnixListener> {
-    let context = || format!("cannot listen on `{}`", path.display());
+    let context = || format!("cannot listen on `{}` ({SETTING})", path.display());
     remove_stale(path)?;
     let listener = UnixListener::bind(path).with_context(context)?;
     fs::set_permissions(path, Permissions::from_mode(CONTROL_MODE)).with_context(context)?;
@@ -155,20 +157,23 @@ fn bind_control(path: &Path) -> Result<UnixListener> {
 
 /// A socket file outlives a server that was killed.
 fn remove_stale(path: &Path) -> Result<()> {
-    let context = || format!("cannot listen on `{}`", path.display());
+    let context = || format!("cannot listen on `{}` ({SETTING})", path.display());
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(context),
         Ok(metadata) if !metadata.file_type().is_socket() => {
             bail!(
-                "cannot listen on `{}`: it is there and no socket",
+                "cannot listen on `{}` ({SETTING}): it is there and no socket",
                 path.display()
             );
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => bail!("another process listens on `{}`", path.display()),
+        Ok(_) => bail!(
+            "another process listens on `{}` ({SETTING})",
+            path.display()
+        ),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             fs::remove_file(path).with_context(context)
         }
