@@ -5,6 +5,8 @@
 //! (`%{user | username | upper}`). Without a user there are only 2.4's variables of the process and
 //! of the system.
 
+use std::ffi::CStr;
+
 use super::user::User;
 
 /// Variables of one letter, with their long names.
@@ -119,18 +121,16 @@ fn variable(name: &str, user: &User) -> String {
 
 /// A variable that has nothing to do with a user.
 fn of_no_user(name: &str) -> Result<String, String> {
-    let kernel = |file: &str| {
-        let read = std::fs::read_to_string(format!("/proc/sys/kernel/{file}"));
-        read.map(|text| text.trim_end().to_owned())
-            .map_err(|error| format!("{name}: {error}"))
-    };
+    // Asked of the kernel: the unit of the package hides /proc/sys (`ProcSubset=pid`).
+    let system = rustix::system::uname();
+    let text = |of: &CStr| of.to_string_lossy().into_owned();
     match name.split_once(':') {
         // As in Dovecot one that is not set is empty; here that is each, the process has none.
         Some(("env", _)) => Ok(String::new()),
         Some(("process", "pid")) => Ok(std::process::id().to_string()),
-        Some(("system", "hostname")) => kernel("hostname"),
-        Some(("system", "os")) => kernel("ostype"),
-        Some(("system", "os-version")) => kernel("osrelease"),
+        Some(("system", "hostname")) => Ok(text(system.nodename())),
+        Some(("system", "os")) => Ok(text(system.sysname())),
+        Some(("system", "os-version")) => Ok(text(system.release())),
         Some((_, field)) => Err(format!("Unsupported field '{field}'")),
         None if name == "%" => Ok("%".to_owned()),
         None => Err(format!("Unknown variable '{name}'")),
@@ -182,6 +182,14 @@ mod tests {
             expand_without_user("100%% %{system:os | lower}%{env:NONE}"),
             Ok("100% linux".to_owned())
         );
+        let system = rustix::system::uname();
+        for (format, expected) in [
+            ("%{system:hostname}", system.nodename()),
+            ("%{system:os-version}", system.release()),
+        ] {
+            let expected = expected.to_string_lossy().into_owned();
+            assert_eq!(expand_without_user(format), Ok(expected), "{format}");
+        }
         for (format, expected) in [
             ("%{user}", "Unknown variable 'user'"),
             ("%{system:weather}", "Unsupported field 'weather'"),
