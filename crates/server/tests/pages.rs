@@ -1,6 +1,7 @@
 //! What packages have to read: a manual page for each command, and pages whose links lead
 //! somewhere.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -138,4 +139,43 @@ fn the_manual_page_of_the_program_names_each_command() {
     for code in ["3 nothing could be checked", "255"] {
         assert!(page.contains(code), "no word of {code}");
     }
+}
+
+/// Names of metrics in a text.
+fn metrics(text: &str) -> impl Iterator<Item = &str> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let words = text.split(move |c: char| !is_part(c));
+    words.filter(|word| word.starts_with("dovecast_") || word.starts_with("process_"))
+}
+
+#[test]
+fn each_metric_is_in_a_page() {
+    let sources = Path::new(WORKSPACE).join("crates/server/src");
+    let mut files = vec![sources.join("exposition.rs")];
+    let others = fs::read_dir(sources.join("exposition")).expect("a directory");
+    files.extend(others.map(|file| file.expect("a file").path()));
+    let mut pages = Vec::new();
+    collect(&Path::new(WORKSPACE).join("docs"), &mut pages);
+    pages.retain(|page| {
+        !page
+            .components()
+            .any(|part| part.as_os_str() == "decisions")
+    });
+    let pages: Vec<String> = pages
+        .iter()
+        .map(|page| fs::read_to_string(page).expect("a page"))
+        .collect();
+    let told: BTreeSet<&str> = pages.iter().flat_map(|page| metrics(page)).collect();
+    let mut count = 0;
+    for file in files {
+        let source = fs::read_to_string(&file).expect("a source");
+        // Every second part of the text is in quotes.
+        let texts = source.split('"').skip(1).step_by(2);
+        let names = texts.filter(|text| metrics(text).next() == Some(*text));
+        for name in names {
+            assert!(told.contains(name), "no page says what `{name}` is");
+            count += 1;
+        }
+    }
+    assert!(count > 80, "{count}");
 }
