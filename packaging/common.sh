@@ -37,7 +37,7 @@ install_pages() {
 # The copyright, and the changelog Debian asks for; its time is the last change's, so that a build can be repeated.
 install_legal() { # FILE_WITH_MAINTAINER
 	install -m 0644 packaging/debian/copyright "$doc"
-	printf '%s (%s) stable; urgency=medium\n\n  * See CHANGELOG.md of the project.\n\n -- %s  %s\n' \
+	printf '%s (%s) stable; urgency=medium\n\n  * See CHANGELOG.md.gz beside this file.\n\n -- %s  %s\n' \
 		"$package" "$version" "$(sed -n 's/^Maintainer: //p' "$1")" \
 		"$(date --rfc-email --date "@$(git log -1 --format=%ct 2>/dev/null || stat --format=%Y Cargo.toml)")" |
 		gzip --best --no-name >"$doc/changelog.gz"
