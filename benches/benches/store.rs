@@ -196,7 +196,8 @@ impl World<'_> {
                 self.store.claim_owed(now_ms, 500).await?;
                 self.store.claim_owed(now_ms, 500).await?;
             }
-            self.store.owing_ranges(now_ms).await?;
+            let topics = vec!["dovecot".into(), "hooks.outbox".into()];
+            self.store.owing_ranges(now_ms, topics).await?;
         }
         self.row(name, 2 * rounds, &before, &[])
     }

@@ -275,8 +275,25 @@ impl Ledger for NodeLedger {
         self.ask(self.store.free_ranges(endpoints)).await
     }
 
-    async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LedgerError> {
-        self.ask(self.store.owing_ranges(self.time.now_ms())).await
+    async fn owing_ranges(
+        &self,
+        _: Millis,
+        topics: Vec<Arc<str>>,
+    ) -> Result<Vec<EndpointId>, LedgerError> {
+        let now_ms = self.time.now_ms();
+        self.ask(self.store.owing_ranges(now_ms, topics)).await
+    }
+
+    async fn partitions_of_free_ranges(&self) -> Result<Vec<TopicPartition>, LedgerError> {
+        self.ask(self.store.partitions_of_free_ranges()).await
+    }
+
+    async fn end_free_ranges(
+        &self,
+        of: TopicPartition,
+        until: u64,
+    ) -> Result<Vec<OwedRange>, LedgerError> {
+        self.ask(self.store.end_free_ranges(of, until)).await
     }
 
     async fn claim_ranges_of(
@@ -284,11 +301,11 @@ impl Ledger for NodeLedger {
         _: Millis,
         most: usize,
         endpoints: Vec<EndpointId>,
+        topics: Vec<Arc<str>>,
     ) -> Result<Vec<OwedRange>, LedgerError> {
         let now_ms = self.time.now_ms();
-        let ranges = self
-            .ask(self.store.claim_ranges_of(now_ms, most, endpoints))
-            .await?;
+        let claim = self.store.claim_ranges_of(now_ms, most, endpoints, topics);
+        let ranges = self.ask(claim).await?;
         let mut kept = self.claims.kept();
         for range in &ranges {
             kept.range(self.node, &range.id, now_ms);

@@ -31,12 +31,29 @@ fn beginning(value: &Bytes) -> Bytes {
     Bytes::copy_from_slice(&value[..end.unwrap_or(longest)])
 }
 
+/// A record of a range that is no notification, unless this process has met it before: live, or in
+/// a range of another endpoint.
+pub(crate) fn bury_once<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    record: &Record,
+    reason: &str,
+) {
+    if shared.buried.meet(RecordPlace::of(record)) {
+        keep(shared, record, reason);
+    }
+}
+
 /// A record that is no notification is a dead letter; it never stops the partition.
 pub(crate) fn bury<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     record: &Record,
     reason: &str,
 ) {
+    shared.buried.meet(RecordPlace::of(record));
+    keep(shared, record, reason);
+}
+
+fn keep<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, record: &Record, reason: &str) {
     count(&shared.counters.bad_records, 1);
     if !shared.buried.take(Instant::now()) {
         count(&shared.counters.bad_records_not_kept, 1);

@@ -1,34 +1,55 @@
-//! How many records that are no notifications become dead letters: so many of each minute.
+//! Which records that are no notifications were met, and how many of them become dead letters: so
+//! many of each minute.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::ledger::RecordPlace;
 use crate::locks::Lock;
 
 /// Records of a minute that become dead letters: who sends nonsense fills no database with it.
 const KEPT_A_MINUTE: u32 = 10_000;
 /// The time after which so many may again.
 const MINUTE: Duration = Duration::from_mins(1);
+/// Places of records that are remembered: each endpoint that owes a range may meet them once more.
+const PLACES: usize = 10_000;
 
-/// How many records of this minute have become dead letters.
+/// How many records of this minute have become dead letters, and which were met at all.
 #[derive(Debug)]
-pub(crate) struct Buried(Lock<(Option<Instant>, u32)>);
+pub(crate) struct Buried {
+    kept: Lock<(Option<Instant>, u32)>,
+    met: Lock<HashSet<RecordPlace>>,
+}
 
 impl Default for Buried {
     fn default() -> Self {
-        Self(Lock::new("buried", (None, 0)))
+        Self {
+            kept: Lock::new("buried", (None, 0)),
+            met: Lock::new("met", HashSet::new()),
+        }
     }
 }
 
 impl Buried {
     /// Whether one more may become a dead letter.
     pub(crate) fn take(&self, now: Instant) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.kept.lock();
         let (since, count) = &mut *state;
         if since.is_none_or(|since| now.saturating_duration_since(since) >= MINUTE) {
             (*since, *count) = (Some(now), 0);
         }
         *count = count.saturating_add(1);
         *count <= KEPT_A_MINUTE
+    }
+
+    /// A record is met; `true`: for the first time, as far as is remembered. When there are very
+    /// many, those before are forgotten.
+    pub(crate) fn meet(&self, place: RecordPlace) -> bool {
+        let mut met = self.met.lock();
+        if met.len() >= PLACES {
+            met.clear();
+        }
+        met.insert(place)
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_log::{Consumer, Log, LogError, Position, Record};
-use dovecast_notification::BadNotification;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,13 +16,14 @@ use crate::lane::Lane;
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::matching::Found;
-use crate::options::STOP_PATIENCE;
+use crate::options::{STOP_PATIENCE, Unread};
 use crate::panics::{caught, caught_now};
 use crate::room::ROOM_CHECK_INTERVAL;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::{
-    catch_up, heartbeat, held_keys, lanes, partition_ends, recording, retrier, take_up, trace,
+    catch_up, free_ranges, heartbeat, held_keys, lanes, partition_ends, recording, retrier,
+    take_up, trace,
 };
 
 /// How long a record waits for room in memory before it is left to a range.
@@ -75,6 +75,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     helpers.spawn(Arc::clone(&shared).keep_up("lanes", lanes::look_after));
     helpers.spawn(Arc::clone(&shared).keep_up("retrier", retrier::run));
     helpers.spawn(Arc::clone(&shared).keep_up("take_up", take_up::run));
+    helpers.spawn(Arc::clone(&shared).keep_up("free_ranges", free_ranges::run));
     helpers.spawn(Arc::clone(&shared).keep_up("held_keys", held_keys::run));
     helpers.spawn(Arc::clone(&shared).keep_up("partition_ends", partition_ends::run));
     helpers.spawn(catch_up::run(Arc::clone(&shared), fallen_behind));
@@ -301,7 +302,7 @@ fn matched<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     record: &Record,
     group: &Arc<ReadTogether>,
-) -> Result<Option<Matched>, BadNotification> {
+) -> Result<Option<Matched>, Unread> {
     let notification = shared.read(record)?;
     let mut found = Found::default();
     shared.find(&notification, &mut found);

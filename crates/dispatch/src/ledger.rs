@@ -105,7 +105,7 @@ pub struct OwedRange {
 }
 
 /// Where a record stands that is refused. Read again, it is refused at the same place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RecordPlace {
     /// Topic.
     pub topic: Arc<str>,
@@ -349,31 +349,51 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         endpoints: Vec<EndpointId>,
     ) -> impl Future<Output = Result<Vec<(EndpointId, TopicPartition)>, LedgerError>> + Send;
 
-    /// Endpoints that owe ranges which no living dispatcher has claimed: first those that owe the
-    /// lowest offsets.
+    /// Endpoints that owe ranges of these topics which no living dispatcher has claimed: first
+    /// those that owe the lowest offsets.
     fn owing_ranges(
         &self,
         now_ms: Millis,
+        topics: Vec<Arc<str>>,
     ) -> impl Future<Output = Result<Vec<EndpointId>, LedgerError>> + Send;
 
-    /// Claims ranges of these endpoints that no living dispatcher has claimed, of each endpoint at
-    /// most so many, those with the lowest offsets.
+    /// Claims ranges of these endpoints and topics that no living dispatcher has claimed, of each
+    /// endpoint at most so many, those with the lowest offsets.
     fn claim_ranges_of(
         &self,
         now_ms: Millis,
         most: usize,
         endpoints: Vec<EndpointId>,
+        topics: Vec<Arc<str>>,
     ) -> impl Future<Output = Result<Vec<OwedRange>, LedgerError>> + Send;
 
-    /// Claims free ranges of any endpoints.
+    /// Partitions, of any topic, of which ranges are owed that no dispatcher has claimed.
+    fn partitions_of_free_ranges(
+        &self,
+    ) -> impl Future<Output = Result<Vec<TopicPartition>, LedgerError>> + Send;
+
+    /// Ends ranges of a partition that no dispatcher has claimed, some at a time: those that end at
+    /// this offset or before.
+    fn end_free_ranges(
+        &self,
+        of: TopicPartition,
+        until: u64,
+    ) -> impl Future<Output = Result<Vec<OwedRange>, LedgerError>> + Send;
+
+    /// Claims free ranges of any endpoints and topics.
     fn claim_ranges(
         &self,
         now_ms: Millis,
         most: usize,
     ) -> impl Future<Output = Result<Vec<OwedRange>, LedgerError>> + Send {
         async move {
-            let endpoints = self.owing_ranges(now_ms).await?;
-            self.claim_ranges_of(now_ms, most, endpoints).await
+            // What was claimed by who lives no more is free with that.
+            self.owing_ranges(now_ms, Vec::new()).await?;
+            let partitions = self.partitions_of_free_ranges().await?.into_iter();
+            let mut topics: Vec<Arc<str>> = partitions.map(|of| of.topic).collect();
+            topics.dedup();
+            let endpoints = self.owing_ranges(now_ms, topics.clone()).await?;
+            self.claim_ranges_of(now_ms, most, endpoints, topics).await
         }
     }
 }

@@ -32,6 +32,7 @@
 //! | `behind` | the ranges of the log that a lane owes |
 //! | `catch_up` | reads ranges that endpoints owe, once more |
 //! | `range_reader`, `range_run` | reads one such range; how far it is done |
+//! | `free_ranges` | ends ranges that nobody claims and the log does not have any more |
 //! | `bounds` | the first and the last offset of partitions |
 //! | `readers` | how many ranges are read at a time |
 //! | `budget` | bounds the bytes of what is in memory |
@@ -68,6 +69,7 @@ mod dispatcher;
 pub mod driver;
 mod endpoint;
 mod evaluator;
+mod free_ranges;
 mod gathered;
 mod hanging;
 mod heartbeat;

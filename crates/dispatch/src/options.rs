@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dovecast_notification::EventAccount;
+use dovecast_log::Record;
+use dovecast_notification::{BadNotification, EventAccount, Notification};
 
 use crate::clock::Clock;
 use crate::evaluator::EvaluatorLimits;
@@ -18,6 +19,30 @@ pub enum Source {
     Outbox,
     /// Events of the plugin.
     Events(EventAccount),
+}
+
+impl Source {
+    /// The notification that a record of the topic is.
+    pub fn read(&self, record: &Record) -> Result<Notification, BadNotification> {
+        match self {
+            Self::Outbox => Notification::from_outbox(record),
+            Self::Events(account) => Notification::from_event(record, account),
+        }
+    }
+}
+
+/// Why a record is delivered to nobody.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unread {
+    /// The configuration does not say what the records of its topic are.
+    #[error("its topic is not dispatched")]
+    NotDispatched,
+    /// The record is no notification.
+    #[error(transparent)]
+    Bad(#[from] BadNotification),
+    /// Reading the record has panicked.
+    #[error("reading it has panicked: {0}")]
+    Panicked(String),
 }
 
 /// What is dispatched, and how much at a time.

@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Record};
 
-use crate::bad_record::bury;
+use crate::bad_record::bury_once;
 use crate::budget::Reserved;
 use crate::item::{Item, Origin, What};
 use crate::lane::{Lane, Offered};
 use crate::ledger::{Ledger, RangeId};
 use crate::live::key_place;
+use crate::options::Unread;
 use crate::panics::{answered, caught_now};
 use crate::range_run::RangeRun;
 use crate::readers::ReaderPlace;
@@ -141,6 +142,10 @@ impl<L: Log> RangeReader<L> {
         if !shared.is_alive() {
             // Its progress could not be noted, and others may deliver it by now.
             return Step::Nothing;
+        }
+        if !shared.is_dispatched(&self.run.id.topic) {
+            // Whoever dispatches it knows what its records are.
+            return Step::Left;
         }
         if self.life != shared.lives.load(Ordering::Acquire) {
             // We were taken for dead: it may be another one's.
@@ -285,13 +290,17 @@ impl<L: Log> RangeReader<L> {
         L: Clone,
     {
         let next = record.offset + 1;
-        let read = caught_now(|| shared.read(record).ok());
-        let mut wanted = read.unwrap_or_else(|panicked| {
+        let read = caught_now(|| shared.read(record)).unwrap_or_else(|panicked| {
             shared.panicked("catch_up", &panicked);
-            let reason = format!("reading it has panicked: {panicked}");
-            bury(shared, record, &reason);
-            None
+            Err(Unread::Panicked(panicked.to_string()))
         });
+        let mut wanted = match read {
+            Ok(notification) => Some(notification),
+            Err(unread) => {
+                bury_once(shared, record, &unread.to_string());
+                None
+            }
+        };
         if let Some(notification) = &wanted
             && !shared.wants(lane.id, notification).await
         {

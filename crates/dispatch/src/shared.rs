@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use dovecast_log::{LineLimit, Log, LogError, Record};
-use dovecast_notification::{BadNotification, EndpointId, Notification};
+use dovecast_notification::{EndpointId, Notification};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::lane::Lane;
 use crate::ledger::{Happened, Ledger, LedgerError, Millis};
 use crate::locks::{Held, Lock};
 use crate::missed::AllMissed;
-use crate::options::{DispatchOptions, Source};
+use crate::options::{DispatchOptions, Unread};
 use crate::panics::{Panicked, Panics, REST, answered, caught};
 use crate::partitions::Partitions;
 use crate::read_up::ReadUp;
@@ -148,11 +148,21 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         (shared, lanes)
     }
 
-    pub(crate) fn read(&self, record: &Record) -> Result<Notification, BadNotification> {
-        match self.options.sources.get(&*record.topic) {
-            Some(Source::Events(account)) => Notification::from_event(record, account),
-            Some(Source::Outbox) | None => Notification::from_outbox(record),
-        }
+    /// The notification that a record is. What the configuration does not name is not read as
+    /// anything: it may be of another kind than it looks like.
+    pub(crate) fn read(&self, record: &Record) -> Result<Notification, Unread> {
+        let source = self.options.sources.get(&*record.topic);
+        Ok(source.ok_or(Unread::NotDispatched)?.read(record)?)
+    }
+
+    pub(crate) fn is_dispatched(&self, topic: &str) -> bool {
+        self.options.sources.contains_key(topic)
+    }
+
+    /// Topics that are dispatched.
+    pub(crate) fn topics(&self) -> Vec<Arc<str>> {
+        let topics = self.options.sources.keys();
+        topics.map(|topic| Arc::from(topic.as_str())).collect()
     }
 
     pub(crate) fn lanes(&self) -> Held<MutexGuard<'_, HashMap<EndpointId, Arc<Lane>>>> {

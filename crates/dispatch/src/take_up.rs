@@ -3,7 +3,8 @@
 //! Of each endpoint some are claimed at a time, and more when those come to their end; one task
 //! reads all ranges of an endpoint. Endpoints that are known to be down come last, and hold one
 //! range to probe with. What a paused endpoint owes is not claimed: it costs nothing here, and
-//! a dispatcher that has room takes it up when the endpoint is paused no more.
+//! a dispatcher that has room takes it up when the endpoint is paused no more. What is owed of a
+//! topic that is not dispatched is not claimed either: what its records are is not known here.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -69,7 +70,8 @@ async fn look<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> Result<(
     if !shared.can_read() {
         return Ok(());
     }
-    let owing = shared.ledger.owing_ranges(shared.now_ms()).await?;
+    let owing = shared.ledger.owing_ranges(shared.now_ms(), shared.topics());
+    let owing = owing.await?;
     take_up(shared, owing).await
 }
 
@@ -104,9 +106,10 @@ async fn take_up<L: Log + Clone, S: Ledger>(
             }
             // Before it is claimed: what comes after another one's turn is not ours.
             let life = shared.lives.load(Ordering::Acquire);
+            let (now_ms, topics) = (shared.now_ms(), shared.topics());
             let claim = shared
                 .ledger
-                .claim_ranges_of(shared.now_ms(), most, some.to_vec());
+                .claim_ranges_of(now_ms, most, some.to_vec(), topics);
             let mut of: HashMap<EndpointId, Vec<OwedRange>> = HashMap::new();
             for range in shared.claim(claim).await? {
                 of.entry(range.id.endpoint).or_default().push(range);

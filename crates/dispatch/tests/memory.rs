@@ -107,7 +107,23 @@ impl Ledger for Forgetful {
         self.answer(Vec::new())
     }
 
-    async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LedgerError> {
+    async fn owing_ranges(
+        &self,
+        _: Millis,
+        _: Vec<Arc<str>>,
+    ) -> Result<Vec<EndpointId>, LedgerError> {
+        self.answer(Vec::new())
+    }
+
+    async fn partitions_of_free_ranges(&self) -> Result<Vec<TopicPartition>, LedgerError> {
+        self.answer(Vec::new())
+    }
+
+    async fn end_free_ranges(
+        &self,
+        _: TopicPartition,
+        _: u64,
+    ) -> Result<Vec<OwedRange>, LedgerError> {
         self.answer(Vec::new())
     }
 
@@ -116,6 +132,7 @@ impl Ledger for Forgetful {
         _: Millis,
         _: usize,
         _: Vec<EndpointId>,
+        _: Vec<Arc<str>>,
     ) -> Result<Vec<OwedRange>, LedgerError> {
         self.answer(Vec::new())
     }

@@ -133,12 +133,8 @@ impl Past {
             let found = find_in(&self.0.own, topic, id).await?;
             match found {
                 Found::It(record) => {
-                    let read = match source {
-                        Source::Outbox => Notification::from_outbox(&record),
-                        Source::Events(account) => Notification::from_event(&record, account),
-                    };
                     // What cannot be read was never dispatched.
-                    let read = read.ok().map(Box::new);
+                    let read = source.read(&record).ok().map(Box::new);
                     return Ok(read.map_or(Found::Nothing, Found::It));
                 }
                 Found::TooFar => ended = Found::TooFar,

@@ -7,6 +7,7 @@ mod dead_bodies;
 mod dead_letters;
 mod due;
 mod due_time;
+mod free_ranges;
 mod held;
 mod order;
 mod owing;
@@ -19,7 +20,7 @@ mod trim;
 mod unsure;
 
 use std::io;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use dovecast_dispatch::ledger::{
     Claimed, Claiming, Debts, Happened, Ledger, LedgerError, Millis, OwedRange, TopicPartition,
@@ -132,8 +133,12 @@ impl Ledger for Store {
         free.map_err(|error| self.ledger_error("find ranges", &error))
     }
 
-    async fn owing_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>, LedgerError> {
-        let owing = self.owing_free_ranges(now_ms).await;
+    async fn owing_ranges(
+        &self,
+        now_ms: Millis,
+        topics: Vec<Arc<str>>,
+    ) -> Result<Vec<EndpointId>, LedgerError> {
+        let owing = self.owing_free_ranges(now_ms, &topics).await;
         owing.map_err(|error| self.ledger_error("find ranges", &error))
     }
 
@@ -142,8 +147,24 @@ impl Ledger for Store {
         now_ms: Millis,
         most: usize,
         endpoints: Vec<EndpointId>,
+        topics: Vec<Arc<str>>,
     ) -> Result<Vec<OwedRange>, LedgerError> {
-        let claimed = self.claim_free_ranges(now_ms, most, &endpoints).await;
+        let claimed = self.claim_free_ranges(now_ms, most, (&endpoints, &topics));
+        let claimed = claimed.await;
         claimed.map_err(|error| self.ledger_error("claim ranges", &error))
+    }
+
+    async fn partitions_of_free_ranges(&self) -> Result<Vec<TopicPartition>, LedgerError> {
+        let partitions = self.partitions_with_free_ranges().await;
+        partitions.map_err(|error| self.ledger_error("find ranges", &error))
+    }
+
+    async fn end_free_ranges(
+        &self,
+        of: TopicPartition,
+        until: u64,
+    ) -> Result<Vec<OwedRange>, LedgerError> {
+        let ended = self.end_some_free_ranges(&of, until).await;
+        ended.map_err(|error| self.ledger_error("end ranges", &error))
     }
 }

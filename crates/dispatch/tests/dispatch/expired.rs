@@ -81,3 +81,29 @@ async fn what_an_endpoint_owes_and_the_log_has_removed_is_counted() {
     assert_eq!(stats(&world).expired, begin);
     world.stop().await;
 }
+
+/// A process that has a paused endpoint begins a range of its own for what comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_an_endpoint_that_stays_paused_no_ranges_are_left_that_the_log_does_not_have() {
+    let mut world = small();
+    let sink = Sink::start().await;
+    world.put(1, &sink, |endpoint| endpoint.is_paused = true);
+    for _ in 0..10 {
+        world.start();
+        notify_and_forget(&mut world, 60).await;
+        world.committed().await;
+        world.stop().await;
+    }
+    let topics = world.log.topics().await.expect("topics");
+    let begin = topics[0].partitions[0].begin;
+    world.start();
+    until("what the log does not have is ended", || async {
+        let kept = world.ledger.kept();
+        kept.ranges.values().all(|(_, to, _)| *to > begin)
+    })
+    .await;
+    assert!(world.ledger.kept().ranges.len() <= 2);
+    until("it is counted", || async { stats(&world).expired > 0 }).await;
+    world.stop().await;
+    assert_eq!(sink.asked(), 0);
+}

@@ -316,12 +316,17 @@ impl Ledger for Memory {
         Ok(free.filter(|(of, _)| endpoints.contains(of)).collect())
     }
 
-    async fn owing_ranges(&self, _: Millis) -> Result<Vec<EndpointId>, LedgerError> {
+    async fn owing_ranges(
+        &self,
+        _: Millis,
+        topics: Vec<Arc<str>>,
+    ) -> Result<Vec<EndpointId>, LedgerError> {
         let kept = self.asked();
         if kept.is_away {
             return Err(away());
         }
         let free = kept.ranges.iter().filter(|(_, range)| !range.2);
+        let free = free.filter(|(id, _)| topics.contains(&id.topic));
         let mut owing: Vec<EndpointId> = free.map(|(id, _)| id.endpoint).collect();
         owing.dedup();
         Ok(owing)
@@ -332,6 +337,7 @@ impl Ledger for Memory {
         _: Millis,
         most: usize,
         endpoints: Vec<EndpointId>,
+        topics: Vec<Arc<str>>,
     ) -> Result<Vec<OwedRange>, LedgerError> {
         let mut kept = self.asked();
         if kept.is_away {
@@ -340,7 +346,9 @@ impl Ledger for Memory {
         let mut claimed = Vec::new();
         for endpoint in endpoints {
             let ranges = kept.ranges.iter_mut();
-            let free = ranges.filter(|(id, range)| id.endpoint == endpoint && !range.2);
+            let free = ranges.filter(|(id, range)| {
+                id.endpoint == endpoint && topics.contains(&id.topic) && !range.2
+            });
             for (id, range) in free.take(most) {
                 range.2 = true;
                 claimed.push(OwedRange {
@@ -354,5 +362,37 @@ impl Ledger for Memory {
         let of = claimed.iter().map(|range| range.id.endpoint);
         kept.claimed_of.extend(of);
         Ok(claimed)
+    }
+
+    async fn partitions_of_free_ranges(&self) -> Result<Vec<TopicPartition>, LedgerError> {
+        let kept = self.asked();
+        if kept.is_away {
+            return Err(away());
+        }
+        let free = kept.ranges.iter().filter(|(_, range)| !range.2);
+        let partitions: BTreeSet<_> = free.map(|(id, _)| id.partition()).collect();
+        Ok(partitions.into_iter().collect())
+    }
+
+    async fn end_free_ranges(
+        &self,
+        of: TopicPartition,
+        until: u64,
+    ) -> Result<Vec<OwedRange>, LedgerError> {
+        let mut kept = self.asked();
+        if kept.is_away {
+            return Err(away());
+        }
+        let free = kept.ranges.iter().filter(|(_, range)| !range.2);
+        let ended = free.filter(|(id, range)| id.partition() == of && range.1 <= until);
+        let owed = |(id, (from, to, _)): (&RangeId, &(u64, u64, bool))| OwedRange {
+            id: id.clone(),
+            from: *from,
+            to: *to,
+        };
+        let ended: Vec<OwedRange> = ended.map(owed).collect();
+        kept.ranges
+            .retain(|id, _| ended.iter().all(|range| range.id != *id));
+        Ok(ended)
     }
 }

@@ -1,16 +1,18 @@
 //! What a process that is gone owes is taken up: until none is left, and endpoints that are up wait
 //! for none that are not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dovecast_dispatch::ledger::RangeId;
 use dovecast_log::Log;
+use dovecast_log::embedded::EmbeddedOptions;
 use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
 use crate::ledger::Kept;
 use crate::sink::{Answer, OK, Sink};
-use crate::world::{CONCURRENCY, OUTBOX, World, until, until_taken};
+use crate::world::{CONCURRENCY, OUTBOX, World, notification, until, until_taken};
 
 /// Endpoints that are paused, each with so many ranges.
 const PAUSED: u128 = 5_000;
@@ -28,13 +30,17 @@ fn up(number: u128) -> u128 {
 }
 
 fn owe(kept: &mut Kept, endpoint: u128, partition: u32, (from, to): (u64, u64)) {
-    let id = RangeId {
-        endpoint: EndpointId(Uuid::from_u128(endpoint)),
-        topic: Arc::from(OUTBOX),
-        partition,
-        start: from,
-    };
+    let id = range(endpoint, OUTBOX, partition, from);
     kept.ranges.insert(id, (from, to, false));
+}
+
+fn range(endpoint: u128, topic: &str, partition: u32, start: u64) -> RangeId {
+    RangeId {
+        endpoint: EndpointId(Uuid::from_u128(endpoint)),
+        topic: Arc::from(topic),
+        partition,
+        start,
+    }
 }
 
 /// Records that nobody gets but by ranges, and where each partition ends.
@@ -144,4 +150,94 @@ async fn an_endpoint_that_is_down_holds_what_is_under_way_and_is_given_the_rest_
     .await;
     world.stop().await;
     assert_eq!(world.ledger.made_again(), 0);
+}
+
+/// A topic that was dispatched once.
+const FORMER: &str = "dovecot";
+
+/// What looks like a notification on a topic of events was none when it came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_owed_of_a_topic_that_is_not_dispatched_stays_owed_and_is_read_as_nothing() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    let ends = records(&mut world).await;
+    for _ in 0..5 {
+        world.append_to(FORMER, notification("1")).await;
+    }
+    world.put(1, &sink, |_| {});
+    world.put(2, &sink, |endpoint| endpoint.is_ordered = true);
+    let mut owed = BTreeMap::new();
+    for (partition, end) in (0..).zip(&ends) {
+        for endpoint in [1, 2] {
+            owed.insert(range(endpoint, FORMER, partition, 0), (0, 5, false));
+        }
+        // There is more to take up, and all of that is delivered.
+        for from in 0..*end {
+            owe(&mut world.ledger.kept(), 1, partition, (from, from + 1));
+        }
+    }
+    world.ledger.kept().ranges.extend(owed.clone());
+    world.start();
+    until("nothing else is owed", || async {
+        ranges_of(&world, |_| true).0 == owed.len()
+    })
+    .await;
+    world.notify(10).await;
+    until_taken(&sink, RECORDS + 20).await;
+    world.committed().await;
+    let bad = world.stats().bad_records;
+    world.stop().await;
+    let kept = world.ledger.kept();
+    assert_eq!(kept.ranges, owed);
+    assert_eq!((bad, kept.dead.len()), (0, 0));
+    assert_eq!(sink.distinct(), RECORDS as usize + 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_owed_of_partitions_that_are_not_there_is_ended_and_counted_with_order_too() {
+    let mut world = World::with_log(&EmbeddedOptions {
+        partitions: 4,
+        ..EmbeddedOptions::default()
+    });
+    let sink = Sink::start().await;
+    let ends = records(&mut world).await;
+    assert_eq!(ends.len(), 4);
+    world.put(1, &sink, |endpoint| endpoint.is_ordered = true);
+    world.put(2, &sink, |endpoint| endpoint.is_paused = true);
+    for endpoint in [1, 2] {
+        owe(&mut world.ledger.kept(), endpoint, 7, (3, 10));
+    }
+    world.start();
+    until("they are counted", || async { world.stats().missing == 14 }).await;
+    assert_eq!(ranges_of(&world, |_| true), (0, 0));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_of_a_range_that_is_no_notification_is_one_dead_letter() {
+    let mut world = World::with_log(&EmbeddedOptions {
+        partitions: 1,
+        ..EmbeddedOptions::default()
+    });
+    let sink = Sink::start().await;
+    world.start();
+    world.append(["{}".to_owned()]).await;
+    world.committed().await;
+    world.stop().await;
+    // As if it had been a notification by the configuration of then.
+    world.ledger.kept().dead.clear();
+    for endpoint in [1, 2] {
+        world.put(endpoint, &sink, |_| {});
+        owe(&mut world.ledger.kept(), endpoint, 0, (0, 1));
+    }
+    world.start();
+    until("nothing is owed", || async {
+        ranges_of(&world, |_| true).0 == 0
+    })
+    .await;
+    assert_eq!(world.stats().bad_records, 1);
+    world.stop().await;
+    let kept = world.ledger.kept();
+    assert_eq!(kept.dead.len(), 1);
+    assert!(kept.dead[0].reason.starts_with("not a notification"));
 }

@@ -124,6 +124,19 @@ impl World {
         self.log.append(records).await.expect("room");
     }
 
+    /// Appends to another topic than the one that is dispatched.
+    pub(crate) async fn append_to(&self, topic: &str, value: String) {
+        let record = NewRecord {
+            topic: Arc::from(topic),
+            key: Some(Bytes::from_static(b"key")),
+            value: value.into(),
+            headers: Vec::new(),
+            timestamp_ms: 0,
+            id: None,
+        };
+        self.log.append(vec![record]).await.expect("room");
+    }
+
     /// Sends one notification after the other for everybody, each with its key: `key number`.
     pub(crate) async fn notify_in_order(&self, of: impl IntoIterator<Item = (u32, u32)>) {
         let new = |(key, number): (u32, u32)| NewRecord {
@@ -152,7 +165,8 @@ impl World {
         until("committed", || async {
             let topics = self.log.topics().await.expect("topics");
             let groups = self.log.groups().await.expect("groups");
-            let ends = topics.iter().flat_map(|topic| {
+            let dispatched = topics.iter().filter(|topic| &*topic.name == OUTBOX);
+            let ends = dispatched.flat_map(|topic| {
                 let partitions = (0_u32..).zip(&topic.partitions);
                 partitions.map(|(partition, of)| (&topic.name, partition, of.end))
             });

@@ -7,7 +7,6 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use bytes::Bytes;
-use dovecast_dispatch::Source;
 use dovecast_log::Record;
 use dovecast_notification::{EndpointId, Notification};
 use dovecast_operations::{ChosenLetters, Explanation, NotificationName, Refusal, Resource};
@@ -194,13 +193,9 @@ pub(super) fn notification(
     let bad = |text| Failure(StatusCode::BAD_REQUEST, text);
     let record = Record::try_from(record).map_err(bad)?;
     let sources = control.dispatch.options().sources;
-    let read = match sources.get(&*record.topic) {
-        Some(Source::Outbox) => Notification::from_outbox(&record),
-        Some(Source::Events(account)) => Notification::from_event(&record, account),
-        None => {
-            let topic = &record.topic;
-            return Err(bad(format!("the topic `{topic}` is not dispatched")));
-        }
-    };
-    read.map_err(|error| bad(error.to_string()))
+    let topic = &record.topic;
+    let source = sources
+        .get(&**topic)
+        .ok_or_else(|| bad(format!("the topic `{topic}` is not dispatched")))?;
+    source.read(&record).map_err(|error| bad(error.to_string()))
 }

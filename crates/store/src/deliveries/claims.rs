@@ -31,9 +31,6 @@ const DEAD_OF_RANGES: &str = "WITH RECURSIVE claimer (id) AS (\
     WHERE claimer.id IS NOT NULL) \
     SELECT id FROM claimer WHERE id IS NOT NULL AND id <> $1 \
     AND id NOT IN (SELECT id FROM dispatcher WHERE alive_until_ms BETWEEN $2 AND $3)";
-/// Endpoints of whose ranges some are claimed by nobody.
-const OWING: &str = "SELECT endpoint_id, MIN(from_offset) AS first_offset FROM owed_range \
-    WHERE log = $1 AND claimed_by IS NULL GROUP BY endpoint_id ORDER BY first_offset, endpoint_id";
 /// Most endpoints that a statement that claims ranges names.
 const ENDPOINTS_PER_CLAIM: usize = 500;
 /// Rows that one statement frees.
@@ -212,30 +209,21 @@ impl Store {
         }
     }
 
-    /// Endpoints that owe ranges which are free, those with the lowest offsets first.
-    pub(super) async fn owing_free_ranges(&self, now_ms: Millis) -> Result<Vec<EndpointId>> {
-        // It is not found while it is ours.
-        self.release_unsure().await?;
-        self.free_ranges_of_the_dead(now_ms).await?;
-        let rows = sqlx::query(OWING)
-            .bind(self.log.to_string())
-            .fetch_all(&self.database.pool)
-            .await?;
-        rows.iter().map(|row| row::id(row, "endpoint_id")).collect()
-    }
-
-    /// Claims ranges of these endpoints that are free, of each so many at most.
+    /// Claims ranges of these endpoints and topics that are free, of each endpoint so many at most.
     pub(super) async fn claim_free_ranges(
         &self,
         now_ms: Millis,
         most: usize,
-        endpoints: &[EndpointId],
+        (endpoints, topics): (&[EndpointId], &[Arc<str>]),
     ) -> Result<Vec<OwedRange>> {
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
         self.release_unsure().await?;
         self.free_ranges_of_the_dead(now_ms).await?;
         let mut all = Vec::new();
         for some in endpoints.chunks(ENDPOINTS_PER_CLAIM) {
-            match self.claim_some_ranges(most, some).await {
+            match self.claim_some_ranges(most, (some, topics)).await {
                 Ok(ranges) => all.extend(ranges),
                 Err(error) if all.is_empty() => return Err(error),
                 // What was claimed before is ours, and the caller has to know of it.
@@ -257,9 +245,9 @@ impl Store {
     async fn claim_some_ranges(
         &self,
         most: usize,
-        endpoints: &[EndpointId],
+        of: (&[EndpointId], &[Arc<str>]),
     ) -> Result<Vec<OwedRange>> {
-        let claim = self.range_claim(most, endpoints);
+        let claim = self.range_claim(most, of);
         let mut tx = self.database.begin_writing().await?;
         let rows = claim.fetch_all(&mut tx).await?;
         self.commit_range_claim(tx, &rows).await
@@ -301,8 +289,13 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Claims free ranges of these endpoints, of each those with the lowest offsets.
-    fn range_claim(&self, most: usize, endpoints: &[EndpointId]) -> Statement {
+    /// Claims free ranges of these endpoints and topics, of each endpoint those with the lowest
+    /// offsets.
+    fn range_claim(
+        &self,
+        most: usize,
+        (endpoints, topics): (&[EndpointId], &[Arc<str>]),
+    ) -> Statement {
         const PLACE: &str = "endpoint_id, topic, part, start_offset";
         let log = self.log.to_string();
         let mut claim = Statement::new("UPDATE owed_range SET claimed_by = ");
@@ -317,6 +310,8 @@ impl Store {
         claim.bind(log);
         claim.push(" AND endpoint_id IN (");
         claim.bind_list(endpoints.iter().map(ToString::to_string), ", ");
+        claim.push(") AND topic IN (");
+        claim.bind_list(topics.iter().map(ToString::to_string), ", ");
         claim.push(")) AS ranked WHERE place <= ");
         claim.bind(i64::try_from(most).unwrap_or(i64::MAX));
         claim.push(")").push(self.skip_locked());

@@ -70,7 +70,7 @@ pub(super) fn place(found: &AnyRow) -> Result<Option<KeyPlace>> {
     }))
 }
 
-fn partition(found: &AnyRow) -> Result<TopicPartition> {
+pub(super) fn partition(found: &AnyRow) -> Result<TopicPartition> {
     Ok(TopicPartition {
         topic: Arc::from(row::text(found, "topic")?),
         partition: count(found, "part")?,

@@ -30,7 +30,7 @@ async fn an_idle_dispatcher_sends_what_plans_say(test: Test) -> Result<()> {
             store.claim_owed(0, 500).await?;
         }
     }
-    store.owing_ranges(0).await?;
+    store.owing_ranges(0, vec!["t".into()]).await?;
     let asked = store.statements() - before;
     let planned = 2 * (measured::IDLE_STATEMENTS.value - OTHERS);
     ensure!(
