@@ -25,6 +25,9 @@ const BEHIND_PROBE: Duration = Duration::from_secs(1);
 
 /// Longest note of a driver that is kept with a delivery, in bytes.
 const NOTE_BYTES: usize = 16 * 1024;
+/// How long until an attempt at what an endpoint is now, where none would follow one at what it was
+/// before.
+const ONCE_MORE: Duration = Duration::from_secs(1);
 
 /// Most characters that are kept of what a driver says: what it should cut itself, and a bound for
 /// one that does not.
@@ -63,15 +66,20 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     if let Some(answer) = &mut attempt.answer {
         cut(&mut answer.head);
     }
-    if let Outcome::Gone { reason } = &mut attempt.outcome {
-        let now = Arc::clone(&lane.state().gate.endpoint().target);
-        if !Arc::ptr_eq(&now, &made_at.target) {
-            // Somebody has given the endpoint another address meanwhile, or mended it elsewise.
-            attempt.outcome = Outcome::Failed {
-                reason: std::mem::take(reason),
-                retry_after: None,
-            };
-        }
+    // Somebody has given the endpoint another address meanwhile, or mended it elsewise: what it
+    // was has not the last word.
+    let now = shared.directory.endpoint(lane.id);
+    let is_elsewhere = now
+        .as_ref()
+        .is_some_and(|now| !Arc::ptr_eq(&now.target, &made_at.target));
+    let is_outdated = is_elsewhere || now.is_some_and(|now| now.saved_ms != made_at.saved_ms);
+    if is_elsewhere
+        && let Outcome::Gone { reason } | Outcome::Refused { reason } = &mut attempt.outcome
+    {
+        attempt.outcome = Outcome::Failed {
+            reason: std::mem::take(reason),
+            retry_after: None,
+        };
     }
     if let Some(note) = attempt.note.take()
         && note.len() <= NOTE_BYTES
@@ -89,7 +97,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         let turned = state.gate.turn(is_failure, Instant::now());
         (turned, Arc::clone(state.gate.endpoint()))
     };
-    let end = end_of(&item, &attempt, &turned, &endpoint);
+    let end = end_of(&item, &attempt, &turned, &endpoint, is_outdated);
     let mut reason = attempt.outcome.into_reason().unwrap_or_default();
     cut(&mut reason);
     let made = Made {
@@ -104,7 +112,8 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     } else {
         write_down_all(shared, &endpoint, &item, &made);
     }
-    if matches!(made.end, End::Dead) && (is_gone || endpoint.is_switched_off_by_failure) {
+    let ends_use = is_gone || endpoint.is_switched_off_by_failure;
+    if matches!(made.end, End::Dead) && ends_use && !is_outdated {
         tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off: it is gone, as it says, or has failed and its policy says so");
         let switched_off = Happened::SwitchedOff(lane.id, made.reason.clone());
         shared.recorder.note(switched_off);
@@ -191,8 +200,15 @@ fn count_times<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, item: &Item, ma
     }
 }
 
-/// How the delivery goes on.
-fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) -> End {
+/// How the delivery goes on. After an attempt at what the endpoint was before somebody saved it
+/// there is another one, however many have failed.
+fn end_of(
+    item: &Item,
+    attempt: &Attempt,
+    turned: &Turned,
+    endpoint: &Endpoint,
+    is_outdated: bool,
+) -> End {
     match &attempt.outcome {
         Outcome::Delivered => End::Delivered,
         Outcome::Refused { .. } | Outcome::Gone { .. } => End::Dead,
@@ -213,7 +229,14 @@ fn end_of(item: &Item, attempt: &Attempt, turned: &Turned, endpoint: &Endpoint) 
                 _ => None,
             };
             let chance = item.notification.id.0.as_u64_pair().1 ^ u64::from(item.failures);
-            let delay = endpoint.schedule.delay(item.failures, retry_after, chance);
+            let schedule = &endpoint.schedule;
+            let delay = if is_outdated {
+                let failures = item.failures.min(schedule.retries());
+                let delay = schedule.delay(failures, retry_after, chance);
+                Some(delay.unwrap_or(ONCE_MORE))
+            } else {
+                schedule.delay(item.failures, retry_after, chance)
+            };
             let probe = turned.probe_at.map_or(Duration::ZERO, |at| {
                 at.saturating_duration_since(Instant::now()) + BEHIND_PROBE
             });

@@ -37,6 +37,11 @@ impl Schedule {
         Self::new([3, 18].map(Duration::from_secs).to_vec(), 0)
     }
 
+    /// Attempts after the first.
+    pub(crate) fn retries(&self) -> u32 {
+        u32::try_from(self.delays.len()).unwrap_or(u32::MAX)
+    }
+
     /// How long after `failures` of them (1: the first) the next attempt is made; `None`: there is
     /// none. `chance` is any number, and decides the jitter. An endpoint that asks for more time
     /// gets it.

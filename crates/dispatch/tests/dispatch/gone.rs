@@ -1,11 +1,13 @@
 //! Receivers that say that they are gone: they are asked no more, and what one has said at an
-//! address that it had before ends nothing.
+//! address that it had before ends nothing. Neither does a failure there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery, Outcome, Target};
+use dovecast_dispatch::schedule::Schedule;
 use tokio::sync::Semaphore;
 
 use crate::sink::Sink;
@@ -13,16 +15,23 @@ use crate::world::{World, until, until_taken};
 
 const SENT: u32 = 50;
 
-/// Says that it is gone, as often as it may.
+/// Says that it is gone, or something else, as often as it may.
 #[derive(Debug)]
 struct Leaving {
+    says: Outcome,
     asked: AtomicUsize,
     may_answer: Semaphore,
 }
 
 impl Leaving {
     fn new(answers: usize) -> Arc<Self> {
+        let reason = "gone".to_owned();
+        Self::saying(answers, Outcome::Gone { reason })
+    }
+
+    fn saying(answers: usize, says: Outcome) -> Arc<Self> {
         Arc::new(Self {
+            says,
             asked: AtomicUsize::new(0),
             may_answer: Semaphore::new(answers),
         })
@@ -53,9 +62,7 @@ impl Courier for Farewell {
             answer.expect("it is never closed").forget();
             Attempt {
                 note: None,
-                outcome: Outcome::Gone {
-                    reason: "gone".to_owned(),
-                },
+                outcome: self.0.says.clone(),
                 answer: None,
                 latency: Duration::ZERO,
             }
@@ -104,4 +111,61 @@ async fn a_farewell_from_the_place_before_ends_nothing() {
     world.stop().await;
     let kept = world.ledger.kept();
     assert_eq!((kept.switched_off.len(), kept.dead.len()), (0, 0));
+}
+
+/// By the policy of hooks-backend a dead letter ends the use of an endpoint.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_of_what_an_endpoint_was_is_not_the_last_attempt_and_switches_nothing_off() {
+    let failed = || Outcome::Failed {
+        reason: "refused".to_owned(),
+        retry_after: None,
+    };
+    let refused = || Outcome::Refused {
+        reason: "refused".to_owned(),
+    };
+    // With a receiver of another address, or the same one that was saved again.
+    for (says, is_moved) in [(failed(), true), (failed(), false), (refused(), true)] {
+        let mut world = World::new();
+        let sink = Sink::start().await;
+        let before = Leaving::saying(0, says);
+        let hooks = |endpoint: &mut Endpoint| {
+            // No attempt follows a failure.
+            endpoint.schedule = Schedule::new(Vec::new(), 0);
+            endpoint.is_switched_off_by_failure = true;
+        };
+        let at_before = |endpoint: &mut Endpoint| {
+            hooks(endpoint);
+            endpoint.target = Arc::clone(&before) as Arc<dyn Target>;
+        };
+        world.put(1, &sink, at_before);
+        world.start();
+        world.notify(1).await;
+        until("it is asked", || async { before.asked() == 1 }).await;
+        // Somebody mends the endpoint meanwhile.
+        world.put(1, &sink, |endpoint| {
+            if is_moved {
+                hooks(endpoint);
+            } else {
+                at_before(endpoint);
+            }
+            endpoint.saved_ms = 1;
+        });
+        before.may_answer.add_permits(1);
+        until("the failure is noted", || async {
+            !world.ledger.kept().attempts.is_empty()
+        })
+        .await;
+        if is_moved {
+            until_taken(&sink, 1).await;
+        } else {
+            until("it is asked once more", || async { before.asked() == 2 }).await;
+        }
+        {
+            let kept = world.ledger.kept();
+            assert_eq!((kept.switched_off.len(), kept.dead.len()), (0, 0));
+        }
+        before.may_answer.add_permits(1);
+        world.committed().await;
+        world.stop().await;
+    }
 }
