@@ -54,6 +54,13 @@ async fn grow<L: Log + Clone, S: Ledger>(
     readers: &mut Open<L>,
 ) {
     while !shared.is_stopping() {
+        if shared.directory.endpoint(lane.id).is_none() {
+            if give_up(shared, lane, readers) {
+                return;
+            }
+            rest(shared, lane).await;
+            continue;
+        }
         let is_ordered = lane.state().gate.endpoint().is_ordered;
         if is_ordered {
             take_over::ask(shared, lane, readers).await;
@@ -98,6 +105,44 @@ async fn grow<L: Log + Clone, S: Ledger>(
         }
         rest(shared, lane).await;
     }
+}
+
+/// Gives up the ranges of an endpoint that is gone, unread: the ledger knows whether it is. `true`:
+/// the lane is behind no more.
+fn give_up<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    readers: &mut Open<L>,
+) -> bool {
+    // What was noted before it went is part of its ranges first.
+    let has_missed_nothing = shared.has_missed_nothing(lane);
+    let (parts, is_all) = {
+        let mut state = lane.state();
+        let Some(behind) = &mut state.behind else {
+            return true;
+        };
+        behind.ask_nothing();
+        let mut parts = behind.parts(lane.id);
+        // One that grows just now goes when the recorder knows of it.
+        parts.retain(|part| behind.remove(&part.id, part.to));
+        let is_all = behind.is_empty() && has_missed_nothing;
+        if is_all {
+            state.behind = None;
+        }
+        // Where the endpoint comes back, the ledger is asked what it owes.
+        state.order.doubt(None);
+        (parts, is_all)
+    };
+    let mut unwanted = Vec::with_capacity(parts.len());
+    for Part { id, .. } in parts {
+        if let Some(reader) = readers.remove(&id) {
+            reader.void();
+        }
+        unwanted.push(Happened::UnwantedRange(id));
+    }
+    shared.recorder.note_all(unwanted);
+    shared.recorder.news.notify_one();
+    is_all
 }
 
 /// Goes on with one range of a lane that is behind; `false`: nothing could be done now.

@@ -1,5 +1,6 @@
 //! Receivers that say that they are gone: they are asked no more, and what one has said at an
-//! address that it had before ends nothing. Neither does a failure there.
+//! address that it had before ends nothing. Neither does a failure there. Endpoints that are
+//! deleted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,8 +9,11 @@ use std::time::Duration;
 use dovecast_dispatch::Endpoint;
 use dovecast_dispatch::driver::{Attempt, Boxed, Courier, Delivery, Outcome, Target};
 use dovecast_dispatch::schedule::Schedule;
+use dovecast_notification::EndpointId;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
+use crate::panics::Mined;
 use crate::sink::Sink;
 use crate::world::{World, until, until_taken};
 
@@ -168,4 +172,29 @@ async fn a_failure_of_what_an_endpoint_was_is_not_the_last_attempt_and_switches_
         world.committed().await;
         world.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_endpoint_owes_that_is_deleted_goes_unread() {
+    let mut world = World::new();
+    let sink = Sink::start().await;
+    world.put(1, &sink, |endpoint| endpoint.is_paused = true);
+    let log = Mined::new(&world);
+    world.start_with(log.clone());
+    world.notify(1_000).await;
+    world.committed().await;
+    assert!(!world.ledger.kept().ranges.is_empty());
+    log.mine_readers(1);
+    world.directory.remove(EndpointId(Uuid::from_u128(1)));
+    until("nothing is owed", || async {
+        world.ledger.kept().ranges.is_empty()
+    })
+    .await;
+    // What comes finds it behind no more.
+    world.notify(10).await;
+    world.committed().await;
+    assert_eq!((log.mines_of_readers(), sink.asked()), (1, 0));
+    let stats = world.stats();
+    world.stop().await;
+    assert_eq!((stats.panics, world.ledger.kept().ranges.len()), (0, 0));
 }

@@ -247,6 +247,16 @@ impl Mined {
         }
     }
 
+    /// Has so many reads of readers panic.
+    pub(crate) fn mine_readers(&self, count: usize) {
+        self.reader.lay(count);
+    }
+
+    /// Reads of readers that are still to panic.
+    pub(crate) fn mines_of_readers(&self) -> usize {
+        self.reader.left()
+    }
+
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::SeqCst);
     }
