@@ -95,6 +95,19 @@ pub(super) async fn make_next_due(
     Ok(())
 }
 
+/// When the first delivery of each of these keys is due that is owed to an endpoint, `NULL` where
+/// none is: one entry of an index each.
+fn first_of(endpoint: EndpointId, keys: &[OrderKey]) -> Statement {
+    let mut ask = Statement::new("WITH asked (order_key) AS (VALUES (");
+    ask.bind_list(keys.iter().map(ToString::to_string), "), (");
+    ask.push(")) SELECT order_key, (SELECT due_ms FROM owed WHERE endpoint_id = ");
+    ask.bind(endpoint.to_string());
+    ask.push(
+        " AND owed.order_key = asked.order_key ORDER BY record_offset LIMIT 1) AS due_ms FROM asked",
+    );
+    ask
+}
+
 impl Store {
     /// Adds what follows those that were claimed and have an order, in their order, and says which
     /// keys are complete with that. Mailbox transactions are claimed whole; keys for which there is
@@ -231,23 +244,27 @@ impl Store {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let mut ask = Statement::new("WITH asked (order_key) AS (VALUES (");
-        ask.bind_list(keys.iter().map(ToString::to_string), "), (");
-        ask.push(
-            ")) SELECT order_key FROM asked WHERE EXISTS (SELECT 1 FROM owed WHERE endpoint_id = ",
-        );
-        ask.bind(endpoint.to_string());
-        ask.push(" AND owed.order_key = asked.order_key)");
+        let ask = first_of(endpoint, keys);
         let mut connection = self.database.pool.acquire().await?;
         let rows = ask.fetch_all(&mut connection).await?;
         drop(connection);
-        let owed = rows.iter().map(|row| row::id(row, "order_key"));
-        let owed = owed.collect::<Result<Vec<OrderKey>>>()?;
-        if !owed.is_empty() {
+        let mut owed = Vec::new();
+        let mut left_behind = Keys::new();
+        for found in &rows {
+            let Some(due_ms) = row::optional_number(found, "due_ms")? else {
+                continue;
+            };
+            let key = row::id(found, "order_key")?;
+            owed.push(key);
+            if due_ms == BEHIND {
+                left_behind.insert((endpoint, key));
+            }
+        }
+        // Nearly always there is none, and nobody waits for a lock.
+        if !left_behind.is_empty() {
             let now_ms = self.due_now_ms().await?;
             let mut tx = self.database.begin_writing().await?;
-            let keys = owed.iter().map(|key| (endpoint, *key)).collect();
-            make_next_due(&mut tx, &keys, now_ms).await?;
+            make_next_due(&mut tx, &left_behind, now_ms).await?;
             tx.commit().await?;
         }
         Ok(owed)

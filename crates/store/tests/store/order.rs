@@ -26,6 +26,7 @@ cases![
     what_an_endpoint_owes_of_a_partition_is_taken_over,
     what_an_endpoint_owes_under_two_rows_of_one_name_is_taken_over,
     a_key_that_was_left_behind_is_found,
+    asking_for_keys_that_need_nothing_writes_nothing,
 ];
 
 const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
@@ -390,5 +391,23 @@ async fn a_key_that_was_left_behind_is_found(test: Test) -> Result<()> {
     let keys = vec![key("a"), key("b")];
     ensure!(store.owed_keys(ENDPOINT, keys).await? == [key("a")]);
     ensure!(claim(&store, 1, 10).await? == (vec![1, 2], 1));
+    Ok(())
+}
+
+async fn asking_for_keys_that_need_nothing_writes_nothing(test: Test) -> Result<()> {
+    // As many as are named in one question.
+    let names: Vec<String> = (0..500).map(|number| format!("key {number}")).collect();
+    let all = (1..)
+        .zip(&names)
+        .map(|(number, name)| owed(name, number, 0));
+    let store = begin(&test, all.collect()).await?;
+    let mut keys: Vec<OrderKey> = names.iter().map(|name| key(name)).collect();
+    let before = store.statements();
+    let mut found = store.owed_keys(ENDPOINT, keys.clone()).await?;
+    let asked = store.statements() - before;
+    found.sort_unstable();
+    keys.sort_unstable();
+    ensure!(found == keys);
+    ensure!(asked <= 2, "{asked} statements");
     Ok(())
 }
