@@ -16,6 +16,7 @@ mod readable;
 mod sending;
 mod sessions;
 mod subscriptions;
+mod sweeping;
 mod time;
 mod traces;
 

@@ -6,6 +6,7 @@ use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::Lease;
 
 use super::credentials::SPARED_MS;
+use super::sweeping::{Sweep, has_nothing};
 use super::time::EXPIRED_KEPT_MS;
 use crate::error::Result;
 use crate::open::Store;
@@ -18,16 +19,21 @@ const PUT: &str = "INSERT INTO push_heard (context, user_name, snapshot, fence) 
 /// A person without a session and a subscription has neither, where what has expired after `$1` is
 /// there still; the password stays as long as METADATA is to be taken away with it, and what was
 /// stored after `$2` stays in any case.
-const FORGET_HEARD: &str = "DELETE FROM push_heard WHERE NOT EXISTS (SELECT 1 FROM push_subscription AS s \
-    WHERE s.context = push_heard.context AND s.user_name = push_heard.user_name) \
-    AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_heard.context \
-    AND s.user_name = push_heard.user_name AND s.expires_ms > $1)";
-const FORGET_CREDENTIALS: &str = "DELETE FROM push_credential WHERE changed_ms <= $2 AND NOT EXISTS (SELECT 1 FROM push_subscription AS s \
-     WHERE s.context = push_credential.context AND s.user_name = push_credential.user_name) \
-     AND NOT EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_credential.context \
-     AND s.user_name = push_credential.user_name AND s.expires_ms > $1) \
-     AND NOT EXISTS (SELECT 1 FROM push_metadata AS m WHERE m.context = push_credential.context \
-     AND m.user_name = push_credential.user_name)";
+pub(super) const FORGET_HEARD: Sweep = Sweep {
+    table: "push_heard",
+    act: "DELETE FROM push_heard",
+    condition: has_nothing!("push_heard"),
+};
+pub(super) const FORGET_CREDENTIALS: Sweep = Sweep {
+    table: "push_credential",
+    act: "DELETE FROM push_credential",
+    condition: concat!(
+        "changed_ms <= $2 AND ",
+        has_nothing!("push_credential"),
+        " AND NOT EXISTS (SELECT 1 FROM push_metadata AS m WHERE m.context = push_credential.context \
+         AND m.user_name = push_credential.user_name)"
+    ),
+};
 
 impl Store {
     /// What is known of a person's mailbox, as it was put.
@@ -72,15 +78,9 @@ impl Store {
     pub async fn forget_unheard(&self) -> Result<u64> {
         let now_ms = self.expiry_now_ms().await?;
         let kept_ms = now_ms.saturating_sub(EXPIRED_KEPT_MS);
-        let heard = sqlx::query(FORGET_HEARD)
-            .bind(kept_ms)
-            .execute(&self.database.pool)
-            .await?;
-        let credentials = sqlx::query(FORGET_CREDENTIALS)
-            .bind(kept_ms)
-            .bind(now_ms.saturating_sub(SPARED_MS))
-            .execute(&self.database.pool)
-            .await?;
-        Ok(heard.rows_affected() + credentials.rows_affected())
+        let spared_ms = now_ms.saturating_sub(SPARED_MS);
+        let heard = self.sweep(&FORGET_HEARD, &[kept_ms]).await?;
+        let credentials = self.sweep(&FORGET_CREDENTIALS, &[kept_ms, spared_ms]);
+        Ok(heard + credentials.await?)
     }
 }

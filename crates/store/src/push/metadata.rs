@@ -8,6 +8,7 @@ use dovecast_mail_push::Person;
 use dovecast_mail_push::placement::Lease;
 
 use super::person;
+use super::sweeping::Sweep;
 use crate::error::Result;
 use crate::open::Store;
 
@@ -21,17 +22,31 @@ const PUT: &str = "INSERT INTO push_metadata (context, user_name, login, fence, 
     WHERE push_metadata.fence <= excluded.fence";
 const TAKEN_AWAY: &str =
     "DELETE FROM push_metadata WHERE context = $1 AND user_name = $2 AND fence <= $3";
-const LEFT: &str = "UPDATE push_metadata SET left_ms = $1 WHERE left_ms = 0 \
-    AND NOT EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_metadata.context \
-    AND s.user_name = push_metadata.user_name AND (s.expires_ms IS NULL OR s.expires_ms > $1)) \
-    AND NOT EXISTS (SELECT 1 FROM push_session AS s \
-    WHERE s.context = push_metadata.context AND s.user_name = push_metadata.user_name AND s.expires_ms > $1)";
-const COME_BACK: &str = "UPDATE push_metadata SET left_ms = 0 WHERE left_ms > 0 \
-    AND (EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_metadata.context \
-    AND s.user_name = push_metadata.user_name AND (s.expires_ms IS NULL OR s.expires_ms > $1)) \
-    OR EXISTS (SELECT 1 FROM push_session AS s \
-    WHERE s.context = push_metadata.context AND s.user_name = push_metadata.user_name AND s.expires_ms > $1))";
-const GIVE_UP: &str = "DELETE FROM push_metadata WHERE left_ms > 0 AND left_ms <= $1";
+/// A condition on the rows: the person has a subscription or a session that has not expired by
+/// `$1`.
+macro_rules! is_there {
+    () => {
+        "(EXISTS (SELECT 1 FROM push_subscription AS s WHERE s.context = push_metadata.context \
+         AND s.user_name = push_metadata.user_name AND (s.expires_ms IS NULL OR s.expires_ms > $1)) \
+         OR EXISTS (SELECT 1 FROM push_session AS s WHERE s.context = push_metadata.context \
+         AND s.user_name = push_metadata.user_name AND s.expires_ms > $1))"
+    };
+}
+pub(super) const LEFT: Sweep = Sweep {
+    table: "push_metadata",
+    act: "UPDATE push_metadata SET left_ms = $1",
+    condition: concat!("left_ms = 0 AND NOT ", is_there!()),
+};
+pub(super) const COME_BACK: Sweep = Sweep {
+    table: "push_metadata",
+    act: "UPDATE push_metadata SET left_ms = 0",
+    condition: concat!("left_ms > 0 AND ", is_there!()),
+};
+pub(super) const GIVE_UP: Sweep = Sweep {
+    table: "push_metadata",
+    act: "DELETE FROM push_metadata",
+    condition: "left_ms > 0 AND left_ms <= $1",
+};
 
 impl Store {
     /// Notes that a person's entry is going to be set; `false`: somebody with a newer lease has.
@@ -71,16 +86,10 @@ impl Store {
     /// there were.
     pub async fn give_up_metadata(&self) -> Result<u64> {
         let now_ms = self.expiry_now_ms().await?;
-        for statement in [COME_BACK, LEFT] {
-            sqlx::query(statement)
-                .bind(now_ms)
-                .execute(&self.database.pool)
-                .await?;
+        for sweep in [COME_BACK, LEFT] {
+            self.sweep(&sweep, &[now_ms]).await?;
         }
-        let done = sqlx::query(GIVE_UP)
-            .bind(now_ms.saturating_sub(GIVEN_UP_AFTER_MS))
-            .execute(&self.database.pool)
-            .await?;
-        Ok(done.rows_affected())
+        let given_up_ms = now_ms.saturating_sub(GIVEN_UP_AFTER_MS);
+        self.sweep(&GIVE_UP, &[given_up_ms]).await
     }
 }

@@ -41,6 +41,15 @@ const LATER: &str =
     "UPDATE gone_endpoint SET sweep_ms = $3 WHERE endpoint_id = $1 AND sweep_ms = $2";
 const DONE: &str = "DELETE FROM gone_endpoint WHERE endpoint_id = $1 AND sweep_ms = $2";
 
+/// Deletes rows of a table that hang on an endpoint ($1), so many at a time ($2). Made of
+/// constants.
+fn delete_rows(table: &str, key: &str) -> String {
+    format!(
+        "DELETE FROM {table} WHERE endpoint_id = $1 AND {key} IN \
+         (SELECT {key} FROM {table} WHERE endpoint_id = $1 LIMIT $2)"
+    )
+}
+
 impl Change<'_> {
     /// An endpoint is deleted: the dispatcher has to look at it, and what it leaves is swept.
     pub(super) async fn gone(&mut self, endpoint: EndpointId) -> Result<()> {
@@ -102,11 +111,7 @@ impl Store {
         // With what only they are of.
         self.drop_dead_letters_since(endpoint, i64::MIN).await?;
         for (table, key) in OF_ENDPOINT_ROWS {
-            // Made of constants.
-            let statement = format!(
-                "DELETE FROM {table} WHERE endpoint_id = $1 AND {key} IN \
-                 (SELECT {key} FROM {table} WHERE endpoint_id = $1 LIMIT $2)"
-            );
+            let statement = delete_rows(table, key);
             self.delete_in_steps(&statement, endpoint.to_string())
                 .await?;
         }
@@ -125,6 +130,51 @@ impl Store {
             if done.rows_affected() < u64::from(ROWS_AT_A_TIME) {
                 return Ok(());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Connection, StatementStatus};
+
+    use super::*;
+    use crate::schema::{MIGRATIONS, spoken};
+
+    /// Steps that say nothing: one more level of an index is deeper.
+    const SLACK: i32 = 300;
+
+    /// Steps of SQLite's virtual machine that it takes to delete what an endpoint owes, among so
+    /// many ranges of others.
+    fn steps(others: u32) -> Vec<i32> {
+        let connection = Connection::open_in_memory().expect("a database");
+        for migration in MIGRATIONS {
+            let migration = spoken(migration, false);
+            connection.execute_batch(&migration).expect("the schema");
+        }
+        let fill = format!(
+            "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {others}) \
+             INSERT INTO owed_range (log, endpoint_id, topic, part, start_offset, from_offset, to_offset) \
+             SELECT 'log', 'endpoint ' || value, 't', 0, 1, 1, 2 FROM n"
+        );
+        connection.execute_batch(&fill).expect("ranges");
+        let steps = OF_ENDPOINT_ROWS.iter().map(|(table, key)| {
+            let delete = delete_rows(table, key);
+            let mut delete = connection.prepare(&delete).expect("a statement");
+            let deleted = delete.execute(("endpoint 7", 100)).expect("rows");
+            assert_eq!(deleted, usize::from(*table == "owed_range"));
+            delete.get_status(StatementStatus::VmStep)
+        });
+        steps.collect()
+    }
+
+    #[test]
+    fn deleting_what_an_endpoint_owes_reads_no_more_where_others_owe_a_hundred_times_as_much() {
+        for (few, many) in steps(1_000).into_iter().zip(steps(100_000)) {
+            assert!(
+                many <= few + SLACK,
+                "{many} steps among many, {few} among few"
+            );
         }
     }
 }

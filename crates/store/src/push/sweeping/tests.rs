@@ -1,0 +1,80 @@
+//! What sweeping writes: no more where there are a hundred times as many rows that stay. Counted are
+//! the steps of SQLite's virtual machine.
+
+use rusqlite::{Connection, StatementStatus, ToSql};
+
+use super::*;
+use crate::push::heard::{FORGET_CREDENTIALS, FORGET_HEARD};
+use crate::push::metadata::{COME_BACK, GIVE_UP, LEFT};
+use crate::push::time::AHEAD;
+use crate::schema::{MIGRATIONS, spoken};
+
+/// Steps that say nothing: one more level of an index is deeper.
+const SLACK: i32 = 300;
+
+/// So many persons, each with a row of every kind.
+fn persons(number: u32) -> Connection {
+    let connection = Connection::open_in_memory().expect("a database");
+    for migration in MIGRATIONS {
+        let migration = spoken(migration, false);
+        connection.execute_batch(&migration).expect("the schema");
+    }
+    for insert in [
+        "push_subscription (id, context, user_name, login, client, transport, token_hash, last_four, wishes, sealed, created_ms) \
+         SELECT value, 'c', 'u' || value, 'l', 'c', 't', value, 't', '{}', 's', 0",
+        "push_heard (context, user_name, snapshot, fence) SELECT 'c', 'u' || value, '{}', 1",
+        "push_credential (id, context, user_name, sealed, changed_ms) SELECT value, 'c', 'u' || value, 's', 0",
+        "push_metadata (context, user_name, login, fence, left_ms) SELECT 'c', 'u' || value, 'l', 1, 0",
+        "push_lease (context, user_name, login, node, fence) SELECT 'c', 'u' || value, 'l', '', 1",
+        "push_waiting (id, subscription_id, context, user_name, topic, tag, message, short_message, \
+         gathered_until_ms, created_ms, due_ms, deadline_ms, failures, revision, claimed_until_ms) \
+         SELECT value, value, 'c', 'u' || value, 't', 't', 'm', 'm', 0, 1, 1, 1, 0, 1, 0",
+    ] {
+        let fill = format!(
+            "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {number}) \
+             INSERT INTO {insert} FROM n"
+        );
+        connection.execute_batch(&fill).expect(insert);
+    }
+    connection
+}
+
+/// The steps that a statement takes.
+fn steps(connection: &Connection, statement: &str, values: &[&dyn ToSql]) -> i32 {
+    let mut statement = connection.prepare(statement).expect(statement);
+    let mut found = statement.query(values).expect("an answer");
+    assert!(found.next().expect("an answer").is_none(), "nothing is due");
+    drop(found);
+    statement.get_status(StatementStatus::VmStep)
+}
+
+#[test]
+fn what_is_swept_is_written_at_the_same_cost_where_a_hundred_times_as_many_rows_stay() {
+    let (few, many) = (persons(200), persons(20_000));
+    let check = |statement: &str, values: &[&dyn ToSql]| {
+        let (few, many) = (
+            steps(&few, statement, values),
+            steps(&many, statement, values),
+        );
+        assert!(
+            many <= few + SLACK,
+            "{many} steps among many, {few} among few: {statement}"
+        );
+    };
+    for (sweep, numbers) in [
+        (FORGET_HEARD, &[1][..]),
+        (FORGET_CREDENTIALS, &[1, 1]),
+        (COME_BACK, &[1]),
+        (LEFT, &[1]),
+        (GIVE_UP, &[1]),
+    ] {
+        let names = ["c", "u7", "c", "u8", "c", "u9"];
+        let named = names.chunks(2);
+        let named = named.map(|one| (one[0].to_owned(), one[1].to_owned()));
+        let act = sweep.act_on(numbers, named.collect());
+        let numbers = numbers.iter().map(|number| number as &dyn ToSql);
+        let names = names.iter().map(|name| name as &dyn ToSql);
+        check(act.text(), &numbers.chain(names).collect::<Vec<_>>());
+    }
+    check(AHEAD, &[&5]);
+}
