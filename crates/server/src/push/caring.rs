@@ -181,6 +181,7 @@ impl Caring {
                 );
             }
             self.store.forget_unheard().await?;
+            self.store.forget_leases().await?;
             state.swept = Some(Instant::now());
         }
         Ok(())

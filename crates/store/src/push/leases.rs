@@ -13,6 +13,8 @@ use dovecast_mail_push::placement::Lease;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
+use super::sweeping::{Sweep, has_nothing};
+use super::time::EXPIRED_KEPT_MS;
 use super::{bind_persons, person};
 use crate::connection::Transaction;
 use crate::error::Result;
@@ -57,6 +59,21 @@ pub(crate) fn node_name() -> String {
         format!("{machine}/{id}")
     }
 }
+
+/// Leases of nobody, or of nodes that live no more, of persons of whom there is nothing that could
+/// be heard or was.
+pub(super) const FORGET_LEASES: Sweep = Sweep {
+    table: "push_lease",
+    act: "DELETE FROM push_lease",
+    condition: concat!(
+        "(node = '' OR NOT EXISTS (SELECT 1 FROM push_node WHERE push_node.id = push_lease.node)) AND ",
+        has_nothing!("push_lease"),
+        " AND NOT EXISTS (SELECT 1 FROM push_heard AS h WHERE h.context = push_lease.context \
+         AND h.user_name = push_lease.user_name) \
+         AND NOT EXISTS (SELECT 1 FROM push_metadata AS m WHERE m.context = push_lease.context \
+         AND m.user_name = push_lease.user_name)"
+    ),
+};
 
 impl Store {
     /// Time of the database, which all nodes have the same; a clock that stands in tests is taken
@@ -137,7 +154,10 @@ impl Store {
             statement.bind(person.context.to_string()).push(", ");
             statement.bind(person.user.to_string()).push(", ");
             statement.bind(person.login.to_string()).push(", ");
-            statement.bind(self.push_node()).push(", 1)");
+            statement.bind(self.push_node()).push(", ");
+            // A first lease has the time for its fence: where there was one before, which was
+            // forgotten, it is higher than that.
+            statement.bind(now_ms.max(1)).push(")");
         }
         statement.push(TAKE).bind(now_ms);
         statement.push(") RETURNING context, user_name, fence");
@@ -154,6 +174,15 @@ impl Store {
             statement.execute(&mut connection).await?;
         }
         Ok(())
+    }
+
+    /// Forgets leases of persons who have left: neither a subscription nor a session is left of
+    /// them, where what has expired is there for a day still, and nothing is known of their
+    /// mailboxes. How many there were.
+    pub async fn forget_leases(&self) -> Result<u64> {
+        let now_ms = self.expiry_now_ms().await?;
+        let kept_ms = now_ms.saturating_sub(EXPIRED_KEPT_MS);
+        self.sweep(&FORGET_LEASES, &[kept_ms]).await
     }
 
     /// Whether a lease of this node is still good: nobody has leased the person since, and the node

@@ -31,13 +31,17 @@ const SELECT: &str = "SELECT id, number, created_ms, closed_ms, \
 const USERS: &str = "DELETE FROM account_user WHERE id IN \
     (SELECT id FROM account_user WHERE account_id = $1 LIMIT $2)";
 /// What persons of mail push have whose context is the account ($1: its number).
-const OF_PERSONS: [&str; 3] = [
+const OF_PERSONS: [&str; 4] = [
     "DELETE FROM push_session WHERE token_hash IN \
         (SELECT token_hash FROM push_session WHERE context = $1 LIMIT $2)",
     "DELETE FROM push_subscription WHERE id IN \
         (SELECT id FROM push_subscription WHERE context = $1 LIMIT $2)",
     "DELETE FROM push_credential WHERE id IN \
         (SELECT id FROM push_credential WHERE context = $1 LIMIT $2)",
+    // Whoever takes METADATA away needs the lease; it is swept after that.
+    "DELETE FROM push_lease WHERE context = $1 AND user_name IN \
+        (SELECT user_name FROM push_lease WHERE context = $1 AND NOT EXISTS (SELECT 1 FROM push_metadata AS m \
+        WHERE m.context = push_lease.context AND m.user_name = push_lease.user_name) LIMIT $2)",
 ];
 
 /// Accounts that are closed and still have something, behind an id.

@@ -72,8 +72,11 @@ async fn persons_of_a_closed_account_have_nothing_any_more(test: Test) -> Result
             .create_token("t", Scope::Person(person.clone()))
             .await?;
     }
+    store.beat_push_node().await?;
+    store.take_leases(&[joe(), other.clone()]).await?;
     ensure!(!store.is_closed("3").await?);
     store.close_account("3").await?;
+    ensure!(test.count("push_lease")? == 1);
     ensure!(store.is_closed("3").await? && !store.is_closed("4").await?);
     ensure!(store.subscriptions(&joe()).await?.is_empty());
     ensure!(store.subscriptions(&other).await?.len() == 1);

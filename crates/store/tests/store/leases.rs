@@ -12,6 +12,7 @@ cases![
     leases_stay_when_the_dispatcher_of_their_node_leaves,
     leases_are_taken_and_given_many_in_a_statement,
     nodes_share_listeners_and_take_over_those_of_the_dead_only,
+    leases_of_persons_who_have_left_are_forgotten,
 ];
 
 fn persons(count: u32) -> Vec<Person> {
@@ -136,5 +137,35 @@ async fn nodes_share_listeners_and_take_over_those_of_the_dead_only(test: Test) 
     for (person, node) in nodes[0].leased().await? {
         ensure!(node_of(&person, &alive) == Some(&*node), "{person}");
     }
+    Ok(())
+}
+
+async fn leases_of_persons_who_have_left_are_forgotten(test: Test) -> Result<()> {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let store = test.open().await?;
+    let persons = persons(4);
+    store.beat_push_node().await?;
+    let leases = store.take_leases(&persons).await?;
+    store.create_session(&persons[0], 1_000).await?;
+    ensure!(store.put_heard(&leases[1], "known").await?);
+    ensure!(store.put_metadata(&leases[2]).await?);
+    ensure!(store.forget_leases().await? == 0, "they are held");
+    store.give_leases(&persons).await?;
+    ensure!(store.forget_leases().await? == 1 && test.count("push_lease")? == 3);
+    store.forget_metadata(&leases[2]).await?;
+    ensure!(store.forget_leases().await? == 1);
+    test.clock.pass(1_000 + DAY_MS);
+    ensure!(store.forget_unheard().await? == 1 && store.forget_leases().await? == 2);
+    ensure!(test.count("push_lease")? == 0);
+    // Who comes back has a fence that is higher than any before.
+    store.beat_push_node().await?;
+    let again = store.take_leases(&persons[..1]).await?;
+    ensure!(again.len() == 1 && again[0].fence > 1, "{again:?}");
+    ensure!(!store.holds_lease(&leases[0]).await? && store.holds_lease(&again[0]).await?);
+    // Of a node that is dead nobody gives any back.
+    test.clock.pass(10_001);
+    let other = store.another_node();
+    other.beat_push_node().await?;
+    ensure!(other.forget_leases().await? == 1);
     Ok(())
 }

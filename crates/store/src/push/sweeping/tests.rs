@@ -1,10 +1,11 @@
-//! What sweeping writes: no more where there are a hundred times as many rows that stay. Counted are
-//! the steps of SQLite's virtual machine.
+//! What sweeping writes: no more where there are a hundred times as many rows that stay. Counted
+//! are the steps of SQLite's virtual machine.
 
 use rusqlite::{Connection, StatementStatus, ToSql};
 
 use super::*;
 use crate::push::heard::{FORGET_CREDENTIALS, FORGET_HEARD};
+use crate::push::leases::FORGET_LEASES;
 use crate::push::metadata::{COME_BACK, GIVE_UP, LEFT};
 use crate::push::time::AHEAD;
 use crate::schema::{MIGRATIONS, spoken};
@@ -63,10 +64,11 @@ fn what_is_swept_is_written_at_the_same_cost_where_a_hundred_times_as_many_rows_
     };
     for (sweep, numbers) in [
         (FORGET_HEARD, &[1][..]),
-        (FORGET_CREDENTIALS, &[1, 1]),
-        (COME_BACK, &[1]),
-        (LEFT, &[1]),
-        (GIVE_UP, &[1]),
+        (FORGET_CREDENTIALS, &[1, 1][..]),
+        (COME_BACK, &[1][..]),
+        (LEFT, &[1][..]),
+        (GIVE_UP, &[1][..]),
+        (FORGET_LEASES, &[1][..]),
     ] {
         let names = ["c", "u7", "c", "u8", "c", "u9"];
         let named = names.chunks(2);
