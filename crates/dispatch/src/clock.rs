@@ -18,6 +18,9 @@ const MOST_WAITS: usize = 100_000;
 /// How long a due time is remembered after it has passed: it may be another dispatcher's delivery
 /// by now.
 const PASSED_KEPT: Duration = Duration::from_mins(1);
+/// How long until due times that have passed are looked for again, where there is no room: all of
+/// them are looked at, and every delivery that fails waits for that.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// A clock that differs by less was not set; the difference is of threads that had to wait.
 const SLIGHT_MS: u64 = 1_000;
 
@@ -70,43 +73,68 @@ impl Steps {
 
 /// How long deliveries that are owed have still to wait, whatever the clock says.
 #[derive(Debug)]
-pub(crate) struct Waits(Lock<HashMap<OwedId, Instant>>);
+pub(crate) struct Waits(Lock<Waiting>);
+
+/// What waits, and until when.
+#[derive(Debug, Default)]
+struct Waiting {
+    due: HashMap<OwedId, Instant>,
+    /// When what had passed was last looked for.
+    swept: Option<Instant>,
+}
 
 impl Default for Waits {
     fn default() -> Self {
-        Self(Lock::new("waits", HashMap::new()))
+        Self(Lock::new("waits", Waiting::default()))
     }
 }
 
 impl Waits {
     pub(crate) fn begin(&self, id: OwedId, delay: Duration) {
-        let now = Instant::now();
-        let mut waits = self.0.lock();
-        if waits.len() >= MOST_WAITS {
-            waits.retain(|_, due| now.saturating_duration_since(*due) < PASSED_KEPT);
-        }
-        if let Some(due) = now.checked_add(delay)
-            && (waits.len() < MOST_WAITS || waits.contains_key(&id))
-        {
-            waits.insert(id, due);
-        }
+        self.0.lock().begin(id, delay, Instant::now());
     }
 
     /// Forgets a delivery that is claimed by this process, or gone.
     pub(crate) fn end(&self, id: OwedId) {
-        self.0.lock().remove(&id);
+        self.0.lock().due.remove(&id);
     }
 
     /// When each is due, by a clock that says `now_ms`.
     pub(crate) fn due(&self, now_ms: Millis) -> Vec<(OwedId, Millis)> {
         let now = Instant::now();
         let mut waits = self.0.lock();
-        waits.retain(|_, due| now.saturating_duration_since(*due) < PASSED_KEPT);
+        waits.sweep(now);
         let due = |(id, due): (&OwedId, &Instant)| {
             let left = due.saturating_duration_since(now);
             (*id, now_ms.saturating_add(ms(left)))
         };
-        waits.iter().map(due).collect()
+        waits.due.iter().map(due).collect()
+    }
+}
+
+impl Waiting {
+    /// Remembers when a delivery is due, if there is room; `true`: room was looked for.
+    fn begin(&mut self, id: OwedId, delay: Duration, now: Instant) -> bool {
+        let is_full = self.due.len() >= MOST_WAITS;
+        let last = self.swept;
+        let may_sweep =
+            last.is_none_or(|last| now.saturating_duration_since(last) >= SWEEP_INTERVAL);
+        if is_full && may_sweep {
+            self.sweep(now);
+        }
+        if let Some(due) = now.checked_add(delay)
+            && (self.due.len() < MOST_WAITS || self.due.contains_key(&id))
+        {
+            self.due.insert(id, due);
+        }
+        is_full && may_sweep
+    }
+
+    /// Forgets what has passed.
+    fn sweep(&mut self, now: Instant) {
+        self.swept = Some(now);
+        self.due
+            .retain(|_, due| now.saturating_duration_since(*due) < PASSED_KEPT);
     }
 }
 
@@ -148,5 +176,29 @@ mod tests {
         }
         waits.end(id);
         assert_eq!(waits.due(0), []);
+    }
+
+    #[test]
+    fn where_very_many_wait_room_is_looked_for_once_a_second() {
+        let mut waiting = Waiting::default();
+        let id = |number: usize| {
+            let number = Uuid::from_u128(number as u128);
+            (EndpointId(number), NotificationId(number))
+        };
+        let (now, hour) = (Instant::now(), Duration::from_hours(1));
+        for number in 0..MOST_WAITS {
+            assert!(!waiting.begin(id(number), hour, now));
+        }
+        for second in 0..3 {
+            let now = now + second * SWEEP_INTERVAL;
+            let more = MOST_WAITS..MOST_WAITS + 10_000;
+            let looked = more.filter(|number| waiting.begin(id(*number), hour, now));
+            assert_eq!(looked.count(), 1);
+        }
+        assert_eq!(waiting.due.len(), MOST_WAITS);
+        // When they have passed there is room again.
+        let later = now + hour + PASSED_KEPT;
+        assert!(waiting.begin(id(MOST_WAITS), hour, later));
+        assert_eq!(waiting.due.len(), 1);
     }
 }
