@@ -4,7 +4,7 @@
 //! Times of the wall order what several nodes write. A time that lies ahead of now was noted before
 //! the clock was set back, and is older than anything. How long an endpoint fails is also measured,
 //! from each failure to the next, by the steady clock of the process that has seen both: a clock
-//! that is set makes no endpoint fail for days.
+//! that is set makes no endpoint fail for days. What several processes see counts once.
 
 use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
@@ -54,11 +54,17 @@ static UPDATE_ON_POSTGRES: LazyLock<String> = LazyLock::new(|| {
 /// after it are not believed.
 fn update_from(said: &str) -> String {
     let is_newer = "(endpoint.last_delivery_ms IS NULL OR endpoint.last_delivery_ms <= said.last_ms OR endpoint.last_delivery_ms > $1)";
+    // Several processes see the same endpoint fail at the same time: each adds no more than what
+    // has passed since the last attempt that any of them has noted, as far as clocks show that.
+    let since_last = "said.last_ms - endpoint.last_delivery_ms";
+    let seen = format!(
+        "CASE WHEN {since_last} BETWEEN 0 AND said.seen_ms THEN {since_last} ELSE said.seen_ms END"
+    );
     // A failure that is known already and later than a success stays; then the endpoint fails since
     // it at the earliest.
     format!(
         "UPDATE endpoint SET \
-        failing_ms = CASE said.outcome WHEN 'failure' THEN endpoint.failing_ms + said.seen_ms ELSE 0 END, \
+        failing_ms = CASE said.outcome WHEN 'failure' THEN endpoint.failing_ms + {seen} ELSE 0 END, \
         first_failure_ms = CASE \
             WHEN said.outcome = 'success' AND {is_newer} THEN NULL \
             WHEN said.outcome = 'success' AND endpoint.first_failure_ms <= said.last_ms THEN endpoint.last_delivery_ms \

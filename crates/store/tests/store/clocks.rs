@@ -16,6 +16,7 @@ cases![
     a_dispatcher_that_died_before_the_clock_was_set_back_holds_nothing,
     a_success_after_the_clock_was_set_back_counts,
     an_endpoint_is_disabled_for_time_that_has_passed_and_not_for_a_clock_that_is_set,
+    an_endpoint_that_several_nodes_see_fail_fails_no_faster,
     a_clock_that_is_set_ahead_drops_nothing_of_the_past,
     after_a_clock_was_decades_off_the_past_is_dropped_as_ever,
     dead_letters_of_a_clock_that_was_ahead_are_owed_again,
@@ -217,6 +218,27 @@ async fn an_endpoint_is_disabled_for_time_that_has_passed_and_not_for_a_clock_th
         // Nothing of it is left for the next one.
         note(&store, vec![attempt(id, now_ms, true)]).await?;
     }
+    Ok(())
+}
+
+async fn an_endpoint_that_several_nodes_see_fail_fails_no_faster(test: Test) -> Result<()> {
+    const BEAT_MS: i64 = 30 * SECOND_MS;
+    test.clock.pass(START_MS);
+    let (one, account, _) = test.filled().await?;
+    let two = one.another_node();
+    let id = create(&one, &account, "one", None).await?.endpoint.id;
+    let mut now_ms = START_MS;
+    for _ in 0..HOUR_MS / BEAT_MS / 2 {
+        for node in [&one, &two] {
+            note(node, vec![attempt(id, now_ms, false)]).await?;
+            test.clock.pass(BEAT_MS);
+            now_ms += BEAT_MS;
+        }
+    }
+    // Nobody has seen the beginning.
+    let least_ms = HOUR_MS - 4 * BEAT_MS;
+    let failing = format!("endpoint WHERE failing_ms BETWEEN {least_ms} AND {HOUR_MS}");
+    ensure!(test.count(&failing)? == 1);
     Ok(())
 }
 
