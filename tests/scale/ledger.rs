@@ -186,6 +186,10 @@ impl NodeLedger {
 }
 
 impl Ledger for NodeLedger {
+    fn log(&self) -> Arc<str> {
+        self.store.log()
+    }
+
     async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
         let mut happened = happened.to_vec();
         let now_ms = self.time.now_ms();

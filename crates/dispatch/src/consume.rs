@@ -311,7 +311,7 @@ fn matched<L: Log + Clone, S: Ledger>(
     if found.is_empty() {
         return Ok(None);
     }
-    let mut live = Live::new(notification, record, group, span);
+    let mut live = Live::new(notification, record, group, span, &shared.log_name);
     if !found.wanted.is_empty() {
         live.is_matched = true;
         count(&shared.counters.matched, 1);

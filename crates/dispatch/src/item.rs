@@ -177,11 +177,18 @@ impl Item {
     pub(crate) fn redelivered(&self) -> Option<Together> {
         let transaction = self.transaction_id()?;
         let (place, key) = (self.order.as_ref()?, self.notification.key.as_deref()?);
-        let KeyPlace { of, offset, .. } = KeyPlace::clone(place);
+        let KeyPlace {
+            of, offset, log, ..
+        } = KeyPlace::clone(place);
         let key = OrderKey::of_redelivery(&of.topic, of.partition, key);
         Some(Together {
             transaction,
-            place: KeyPlace { of, key, offset },
+            place: KeyPlace {
+                of,
+                key,
+                offset,
+                log,
+            },
         })
     }
 

@@ -43,6 +43,15 @@ pub struct KeyPlace {
     pub key: OrderKey,
     /// Offset of the record.
     pub offset: u64,
+    /// The log that the record stands in, where that is not the one of this dispatcher.
+    pub log: Option<Arc<str>>,
+}
+
+impl KeyPlace {
+    /// The partition that the record stands in; `None`: it is one of another log.
+    pub fn in_our_log(&self) -> Option<&TopicPartition> {
+        self.log.is_none().then_some(&self.of)
+    }
 }
 
 /// A delivery that has failed, or was not tried yet, and is to be made.
@@ -273,6 +282,12 @@ pub struct Debts {
 
 /// What deliveries that are owed, attempts and dead letters are stored in.
 pub trait Ledger: Clone + Send + Sync + 'static {
+    /// Name of the log of this dispatcher, where those that use the ledger have each their own;
+    /// empty: they all have the same.
+    fn log(&self) -> Arc<str> {
+        Arc::from("")
+    }
+
     /// Stores what has happened, all of it in one transaction; of one delivery and of one range in
     /// this order.
     fn record(&self, happened: &[Happened])

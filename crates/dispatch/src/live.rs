@@ -24,6 +24,8 @@ pub(crate) struct Live {
     pub(crate) held: Option<Arc<Reserved>>,
     /// Whether it was for an endpoint already, and is counted.
     pub(crate) is_matched: bool,
+    /// Name of the log that the record stands in.
+    log: Arc<str>,
     /// The place among the deliveries of its key, made when an endpoint asks for it.
     order: OnceLock<Option<Arc<KeyPlace>>>,
 }
@@ -34,6 +36,7 @@ impl Live {
         record: &Record,
         group: &Arc<ReadTogether>,
         span: Span,
+        log: &Arc<str>,
     ) -> Self {
         Self {
             notification: Arc::new(notification.detached()),
@@ -44,6 +47,7 @@ impl Live {
             span,
             held: None,
             is_matched: false,
+            log: Arc::clone(log),
             order: OnceLock::new(),
         }
     }
@@ -74,17 +78,23 @@ impl Live {
             topic: Arc::clone(&self.topic),
             partition: self.partition,
         };
-        key_place(&self.notification, of, self.offset)
+        key_place(&self.notification, &self.log, of, self.offset)
     }
 }
 
 /// The place of a notification among those of its key; `None`: its record has no key.
 pub(crate) fn key_place(
     notification: &Notification,
+    log: &str,
     of: TopicPartition,
     offset: u64,
 ) -> Option<Arc<KeyPlace>> {
     let key = notification.key.as_deref()?;
-    let key = OrderKey::new(&of.topic, of.partition, key);
-    Some(Arc::new(KeyPlace { of, key, offset }))
+    let key = OrderKey::new(log, &of.topic, of.partition, key);
+    Some(Arc::new(KeyPlace {
+        of,
+        key,
+        offset,
+        log: None,
+    }))
 }

@@ -162,15 +162,17 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     pub(crate) fn offer_owed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, run: Run) {
         if endpoint.is_ordered
             && let Some(first) = run.items.first()
-            && let Some(of) = first.order.as_ref().map(|place| place.of.clone())
+            && let Some(place) = first.order.clone()
         {
-            let is_ours = self.partitions.number(&of).is_some();
+            // What another log has at the same place says nothing of ours.
+            let of = place.in_our_log();
+            let is_ours = of.is_some_and(|of| self.partitions.number(of).is_some());
             let is_unknown = is_ours && !self.is_known(endpoint, first);
             if is_unknown {
                 // Ranges that come before it may be owed.
-                self.take_over_later(endpoint, of.clone());
+                self.take_over_later(endpoint, place.of.clone());
             }
-            if is_unknown || !self.is_read_up(&of) {
+            if is_unknown || !self.is_read_up(&place) {
                 return self.give_back(run.items, if is_ours { UNKNOWN } else { NOT_NOW });
             }
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Position};
 
-use crate::ledger::{Ledger, TopicPartition};
+use crate::ledger::{KeyPlace, Ledger, TopicPartition};
 use crate::read_up::Numbered;
 use crate::shared::Shared;
 
@@ -34,13 +34,14 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Whether what is owed in order of a partition may be delivered here. What is of no topic that
-    /// is dispatched is not read at all.
-    pub(crate) fn is_read_up(&self, of: &TopicPartition) -> bool {
-        match self.partitions.number(of) {
-            Some(number) => !self.directory.has_ordered() || self.read_up.is_read(of, number),
-            None => {
-                !self.options.sources.contains_key(&*of.topic) || self.read_up.is_left_alone(of)
+    /// is dispatched is not read at all; what is of another log, others read.
+    pub(crate) fn is_read_up(&self, place: &KeyPlace) -> bool {
+        let number = place.in_our_log().and_then(|of| self.partitions.number(of));
+        match number {
+            Some(number) => {
+                !self.directory.has_ordered() || self.read_up.is_read(&place.of, number)
             }
+            None => !self.is_dispatched(&place.of.topic) || self.read_up.is_left_alone(place),
         }
     }
 

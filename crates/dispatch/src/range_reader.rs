@@ -316,7 +316,8 @@ impl<L: Log> RangeReader<L> {
             (endpoint.is_ordered, endpoint.content.clone())
         };
         let of = self.run.id.partition();
-        let order = key_place(&notification, of, record.offset).filter(|_| is_ordered);
+        let order = key_place(&notification, &shared.log_name, of, record.offset);
+        let order = order.filter(|_| is_ordered);
         let what = What {
             endpoint: lane.id,
             order,

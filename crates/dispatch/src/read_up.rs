@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::GroupStatus;
 
-use crate::ledger::TopicPartition;
+use crate::ledger::{KeyPlace, TopicPartition};
 use crate::locks::Lock;
 
 /// How long the consumer waits without getting anything of a partition that has nothing for it.
@@ -32,8 +32,11 @@ pub(crate) struct ReadUp {
     partitions: Lock<HashMap<TopicPartition, Reading>>,
     waiting: Lock<Waiting>,
     /// Partitions of others of which something was left alone: since when, and when it was last.
-    left_alone: Lock<HashMap<TopicPartition, (Instant, Instant)>>,
+    left_alone: Lock<HashMap<OfOthers, (Instant, Instant)>>,
 }
+
+/// A partition, and the log that it is one of, where that is not ours.
+type OfOthers = (Option<Arc<str>>, TopicPartition);
 
 /// How far a partition was read since it became ours.
 #[derive(Debug)]
@@ -153,7 +156,7 @@ impl ReadUp {
         }
         self.left_alone
             .lock()
-            .retain(|of, _| !ours.contains_key(of));
+            .retain(|(log, of), _| log.is_some() || !ours.contains_key(of));
         unread
     }
 
@@ -183,11 +186,12 @@ impl ReadUp {
     }
 
     /// Whether what is owed of a partition, which is not ours, was left alone for long.
-    pub(crate) fn is_left_alone(&self, of: &TopicPartition) -> bool {
+    pub(crate) fn is_left_alone(&self, place: &KeyPlace) -> bool {
+        let of = (place.log.clone(), place.of.clone());
         let now = Instant::now();
         let mut left_alone = self.left_alone.lock();
         left_alone.retain(|_, (_, last)| now.duration_since(*last) < LEFT_ALONE_ANEW);
-        let (since, last) = left_alone.entry(of.clone()).or_insert((now, now));
+        let (since, last) = left_alone.entry(of).or_insert((now, now));
         *last = now;
         now.duration_since(*since) >= LEFT_ALONE
     }

@@ -54,6 +54,8 @@ pub(crate) struct Parts<L, S> {
 pub(crate) struct Shared<L, S> {
     pub(crate) log: L,
     pub(crate) ledger: S,
+    /// Name of the log, where dispatchers that share the ledger have each their own.
+    pub(crate) log_name: Arc<str>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) options: DispatchOptions,
     pub(crate) lanes: Lock<HashMap<EndpointId, Arc<Lane>>>,
@@ -111,6 +113,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         let shared = Self {
             log: parts.log.clone(),
             ledger: parts.ledger.clone(),
+            log_name: parts.ledger.log(),
             directory: Arc::clone(&parts.directory),
             options: parts.options.clone(),
             lanes: Lock::new("lanes", HashMap::new()),

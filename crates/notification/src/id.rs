@@ -16,19 +16,25 @@ pub struct NotificationId(pub Uuid);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub Uuid);
 
-/// Names the key of a record in its partition, within which an endpoint may want order.
+/// Names the key of a record in its partition of a log, within which an endpoint may want order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrderKey(pub Uuid);
 
 impl OrderKey {
-    /// The name of a key of a partition: the same on every node, and of one length.
-    pub fn new(topic: &str, partition: u32, key: &[u8]) -> Self {
-        Self::after(&[], topic, partition, key)
+    /// The name of a key of a partition: the same on every node that reads this log, and of one
+    /// length. `log`: empty where all nodes read the same.
+    pub fn new(log: &str, topic: &str, partition: u32, key: &[u8]) -> Self {
+        let log = if log.is_empty() {
+            Vec::new()
+        } else {
+            [log.as_bytes(), &[0]].concat()
+        };
+        Self::after(&log, topic, partition, key)
     }
 
     /// The name of what is delivered again of a key of a partition, which has an order of its own.
     pub fn of_redelivery(topic: &str, partition: u32, key: &[u8]) -> Self {
-        // No topic begins so.
+        // No topic and no log begins so.
         Self::after(b"\0redelivered\0", topic, partition, key)
     }
 

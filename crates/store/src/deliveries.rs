@@ -74,6 +74,10 @@ impl Store {
 }
 
 impl Ledger for Store {
+    fn log(&self) -> Arc<str> {
+        Arc::clone(&self.log)
+    }
+
     async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
         let recorded = self.disable_and_record(happened).await;
         *self.failed_to_record() = recorded.is_err().then(|| self.clock.steady_ms());

@@ -185,7 +185,10 @@ impl State {
     fn is_unread(&self, item: &Item) -> bool {
         let behind = self.behind.as_ref().zip(item.order.as_ref());
         let behind = behind.filter(|_| self.gate.endpoint().is_ordered);
-        behind.is_some_and(|(behind, place)| behind.is_unread(&place.of, place.offset))
+        behind.is_some_and(|(behind, place)| {
+            let of = place.in_our_log();
+            of.is_some_and(|of| behind.is_unread(of, place.offset))
+        })
     }
 
     /// What is not taken stays owed, and what comes of its key joins it.

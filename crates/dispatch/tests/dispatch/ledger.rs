@@ -125,6 +125,12 @@ impl Memory {
         kept
     }
 
+    /// As the dispatcher sees it, unless it is away.
+    fn there(&self) -> Result<MutexGuard<'_, Kept>, LedgerError> {
+        let kept = self.asked();
+        if kept.is_away { Err(away()) } else { Ok(kept) }
+    }
+
     /// The dispatcher is gone: what it has claimed is free.
     pub(crate) fn run_out(&self) {
         let mut kept = self.kept();
@@ -198,7 +204,10 @@ impl Ledger for Memory {
         let left_alone_ms = claiming.now_ms - LEFT_ALONE_MS;
         let due = due.filter(|(owed, _)| {
             let place = owed.place.as_ref();
-            let is_ours = place.is_none_or(|place| claiming.partitions.contains(&place.of));
+            let is_ours = place.is_none_or(|place| {
+                let of = place.in_our_log();
+                of.is_some_and(|of| claiming.partitions.contains(of))
+            });
             is_ours || owed.due_ms <= left_alone_ms
         });
         let due: Vec<Owed> = due.map(|(owed, _)| owed.clone()).collect();
@@ -307,10 +316,7 @@ impl Ledger for Memory {
         &self,
         endpoints: Vec<EndpointId>,
     ) -> Result<Vec<(EndpointId, TopicPartition)>, LedgerError> {
-        let kept = self.asked();
-        if kept.is_away {
-            return Err(away());
-        }
+        let kept = self.there()?;
         let free = kept.ranges.iter().filter(|(_, range)| !range.2);
         let free = free.map(|(id, _)| (id.endpoint, id.partition()));
         Ok(free.filter(|(of, _)| endpoints.contains(of)).collect())
@@ -321,10 +327,7 @@ impl Ledger for Memory {
         _: Millis,
         topics: Vec<Arc<str>>,
     ) -> Result<Vec<EndpointId>, LedgerError> {
-        let kept = self.asked();
-        if kept.is_away {
-            return Err(away());
-        }
+        let kept = self.there()?;
         let free = kept.ranges.iter().filter(|(_, range)| !range.2);
         let free = free.filter(|(id, _)| topics.contains(&id.topic));
         let mut owing: Vec<EndpointId> = free.map(|(id, _)| id.endpoint).collect();
@@ -339,10 +342,7 @@ impl Ledger for Memory {
         endpoints: Vec<EndpointId>,
         topics: Vec<Arc<str>>,
     ) -> Result<Vec<OwedRange>, LedgerError> {
-        let mut kept = self.asked();
-        if kept.is_away {
-            return Err(away());
-        }
+        let mut kept = self.there()?;
         let mut claimed = Vec::new();
         for endpoint in endpoints {
             let ranges = kept.ranges.iter_mut();
@@ -365,10 +365,7 @@ impl Ledger for Memory {
     }
 
     async fn partitions_of_free_ranges(&self) -> Result<Vec<TopicPartition>, LedgerError> {
-        let kept = self.asked();
-        if kept.is_away {
-            return Err(away());
-        }
+        let kept = self.there()?;
         let free = kept.ranges.iter().filter(|(_, range)| !range.2);
         let partitions: BTreeSet<_> = free.map(|(id, _)| id.partition()).collect();
         Ok(partitions.into_iter().collect())
@@ -379,10 +376,7 @@ impl Ledger for Memory {
         of: TopicPartition,
         until: u64,
     ) -> Result<Vec<OwedRange>, LedgerError> {
-        let mut kept = self.asked();
-        if kept.is_away {
-            return Err(away());
-        }
+        let mut kept = self.there()?;
         let free = kept.ranges.iter().filter(|(_, range)| !range.2);
         let ended = free.filter(|(id, range)| id.partition() == of && range.1 <= until);
         let owed = |(id, (from, to, _)): (&RangeId, &(u64, u64, bool))| OwedRange {

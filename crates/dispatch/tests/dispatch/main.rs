@@ -16,6 +16,7 @@ mod large;
 mod ledger;
 mod names;
 mod order;
+mod other_logs;
 mod panics;
 mod paused;
 mod sink;

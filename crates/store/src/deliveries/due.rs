@@ -86,6 +86,9 @@ impl Store {
             if owed.due_ms != BEHIND {
                 owed.due_ms = owed.due_ms.saturating_sub(ahead_ms);
             }
+            if let Some(place) = &mut owed.place {
+                place.log = place.log.take().filter(|log| *log != self.log);
+            }
         }
         Ok(claimed)
     }

@@ -49,16 +49,18 @@ pub(super) const PLACE: &str = "log, topic, part, record_offset, order_key";
 /// Keys of which something was written.
 pub(super) type Keys = BTreeSet<(EndpointId, OrderKey)>;
 
-/// Binds the place of a delivery: log, topic, partition, offset, key.
+/// Binds the place of a delivery: log, which is this one where the place names no other, topic,
+/// partition, offset, key.
 pub(super) fn bind_place<'q>(query: Bound<'q>, place: Option<&KeyPlace>, log: &str) -> Bound<'q> {
     query
-        .bind(place.map(|_| log.to_owned()))
+        .bind(place.map(|place| place.log.as_deref().unwrap_or(log).to_owned()))
         .bind(place.map(|place| place.of.topic.to_string()))
         .bind(place.map(|place| i64::from(place.of.partition)))
         .bind(place.map(|place| super::ranges::offset(place.offset)))
         .bind(place.map(|place| place.key.to_string()))
 }
 
+/// The place of a row. It names its log, also where that is ours.
 pub(super) fn place(found: &AnyRow) -> Result<Option<KeyPlace>> {
     if row::optional_text(found, "order_key")?.is_none() {
         return Ok(None);
@@ -67,6 +69,7 @@ pub(super) fn place(found: &AnyRow) -> Result<Option<KeyPlace>> {
         of: partition(found)?,
         key: row::id(found, "order_key")?,
         offset: count(found, "record_offset")?,
+        log: row::optional_text(found, "log")?.map(Arc::from),
     }))
 }
 

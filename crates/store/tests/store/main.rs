@@ -26,6 +26,7 @@ mod losses;
 mod lost_answers;
 mod opening;
 mod order;
+mod owed_keys;
 mod owners;
 mod push;
 mod push_attempts;
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
         lost_answers::CASES,
         opening::CASES,
         order::CASES,
+        owed_keys::CASES,
         owners::CASES,
         leases::CASES,
         push::CASES,

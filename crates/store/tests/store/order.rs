@@ -25,13 +25,11 @@ cases![
     a_partition_of_another_dispatcher_is_left_to_it_for_a_while,
     what_an_endpoint_owes_of_a_partition_is_taken_over,
     what_an_endpoint_owes_under_two_rows_of_one_name_is_taken_over,
-    a_key_that_was_left_behind_is_found,
-    asking_for_keys_that_need_nothing_writes_nothing,
 ];
 
-const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
+pub(crate) const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
 
-fn partition(partition: u32) -> TopicPartition {
+pub(crate) fn partition(partition: u32) -> TopicPartition {
     TopicPartition {
         topic: Arc::from("events"),
         partition,
@@ -47,12 +45,12 @@ fn range(endpoint: EndpointId, partition: u32, start: u64) -> RangeId {
     }
 }
 
-fn key(name: &str) -> OrderKey {
-    OrderKey::new("events", 0, name.as_bytes())
+pub(crate) fn key(name: &str) -> OrderKey {
+    OrderKey::new("", "events", 0, name.as_bytes())
 }
 
 /// What is owed of a key: its place in the log is its number.
-fn owed(name: &str, number: u64, due_ms: i64) -> Owed {
+pub(crate) fn owed(name: &str, number: u64, due_ms: i64) -> Owed {
     Owed {
         note: String::new(),
         endpoint: ENDPOINT,
@@ -65,6 +63,7 @@ fn owed(name: &str, number: u64, due_ms: i64) -> Owed {
             of: partition(0),
             key: key(name),
             offset: number,
+            log: None,
         }),
     }
 }
@@ -74,7 +73,7 @@ fn id(number: u64) -> OwedId {
 }
 
 /// What a dispatcher claims that reads the partition: the numbers, and the keys that are complete.
-async fn claim(store: &Store, now_ms: i64, most: usize) -> Result<(Vec<u64>, usize)> {
+pub(crate) async fn claim(store: &Store, now_ms: i64, most: usize) -> Result<(Vec<u64>, usize)> {
     let claiming = Claiming {
         now_ms,
         most,
@@ -86,7 +85,7 @@ async fn claim(store: &Store, now_ms: i64, most: usize) -> Result<(Vec<u64>, usi
     Ok((numbers.map(|place| place.offset).collect(), complete.len()))
 }
 
-async fn begin(test: &Test, all: Vec<Owed>) -> Result<Store> {
+pub(crate) async fn begin(test: &Test, all: Vec<Owed>) -> Result<Store> {
     let store = test.open().await?;
     store.beat(0, 1_000_000).await?;
     store.record(&each(Happened::Owed, all)).await?;
@@ -380,34 +379,5 @@ async fn what_an_endpoint_owes_under_two_rows_of_one_name_is_taken_over(test: Te
         debts.claimed == [left] && debts.others.is_empty(),
         "{debts:?}"
     );
-    Ok(())
-}
-
-async fn a_key_that_was_left_behind_is_found(test: Test) -> Result<()> {
-    let store = begin(&test, vec![owed("a", 1, 0), owed("a", 2, BEHIND)]).await?;
-    // As where two nodes write about the key at the same moment.
-    test.execute(&format!("UPDATE owed SET due_ms = {BEHIND}"))?;
-    ensure!(claim(&store, 1, 10).await? == (vec![], 0));
-    let keys = vec![key("a"), key("b")];
-    ensure!(store.owed_keys(ENDPOINT, keys).await? == [key("a")]);
-    ensure!(claim(&store, 1, 10).await? == (vec![1, 2], 1));
-    Ok(())
-}
-
-async fn asking_for_keys_that_need_nothing_writes_nothing(test: Test) -> Result<()> {
-    // As many as are named in one question.
-    let names: Vec<String> = (0..500).map(|number| format!("key {number}")).collect();
-    let all = (1..)
-        .zip(&names)
-        .map(|(number, name)| owed(name, number, 0));
-    let store = begin(&test, all.collect()).await?;
-    let mut keys: Vec<OrderKey> = names.iter().map(|name| key(name)).collect();
-    let before = store.statements();
-    let mut found = store.owed_keys(ENDPOINT, keys.clone()).await?;
-    let asked = store.statements() - before;
-    found.sort_unstable();
-    keys.sort_unstable();
-    ensure!(found == keys);
-    ensure!(asked <= 2, "{asked} statements");
     Ok(())
 }

@@ -104,7 +104,7 @@ impl Line {
         let Some(first) = self.waiting.front() else {
             return Late::No;
         };
-        let of = first.order.as_ref().map(|place| &place.of);
+        let of = first.order.as_ref().and_then(|place| place.in_our_log());
         let unread = beside.behind.zip(of);
         let is_unread = unread.is_some_and(|(behind, of)| behind.is_unread(of, u64::MAX));
         let awaited = first.transaction_id().and_then(|id| self.open.since(id));

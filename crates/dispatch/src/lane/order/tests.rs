@@ -27,8 +27,9 @@ pub(in crate::lane) fn place(key: u64, offset: u64) -> KeyPlace {
             topic: Arc::from(TOPIC),
             partition: 0,
         },
-        key: OrderKey::new(TOPIC, 0, &key.to_be_bytes()),
+        key: OrderKey::new("", TOPIC, 0, &key.to_be_bytes()),
         offset,
+        log: None,
     }
 }
 
@@ -300,7 +301,7 @@ impl Model {
     }
 
     fn claim(&mut self) {
-        let key = OrderKey::new(TOPIC, 0, &self.random(3).to_be_bytes());
+        let key = OrderKey::new("", TOPIC, 0, &self.random(3).to_be_bytes());
         let most = usize::try_from(1 + self.random(3)).unwrap_or(1);
         let Some(rows) = self.rows.get_mut(&key) else {
             return;
@@ -320,21 +321,18 @@ impl Model {
             }
             run.push(*offset);
         }
-        let of = place(0, 0).of;
+        let of_key = |offset| KeyPlace {
+            key,
+            ..place(0, offset)
+        };
         if !self.order.accepts(key, self.written) {
-            let behind = run.into_iter().map(|offset| KeyPlace {
-                of: of.clone(),
-                key,
-                offset,
-            });
+            let behind = run.into_iter().map(of_key);
             self.unwritten
                 .extend(behind.map(|place| (place, Some(BEHIND))));
             return;
         }
         for offset in run {
-            let of = of.clone();
-            let place = KeyPlace { of, key, offset };
-            let item = item(&self.recorder, place, true);
+            let item = item(&self.recorder, of_key(offset), true);
             if let Entered::Ready(item) = self.order.enter(item, 0, Ends::Awaited) {
                 self.queue.push(item);
             }
