@@ -20,6 +20,7 @@ async fn what_is_owed_of_a_partition_of_another_log_is_left_alone_as_of_no_parti
         NotificationId(Uuid::from_u128(7)),
     );
     let owed = Owed {
+        note: String::new(),
         endpoint: id.0,
         notification: id.1,
         content: format!(r#"{{"notification":{}}}"#, notification("1")).into(),

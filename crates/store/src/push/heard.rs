@@ -79,8 +79,9 @@ impl Store {
         let now_ms = self.expiry_now_ms().await?;
         let kept_ms = now_ms.saturating_sub(EXPIRED_KEPT_MS);
         let spared_ms = now_ms.saturating_sub(SPARED_MS);
-        let heard = self.sweep(&FORGET_HEARD, &[kept_ms]).await?;
-        let credentials = self.sweep(&FORGET_CREDENTIALS, &[kept_ms, spared_ms]);
-        Ok(heard + credentials.await?)
+        let heard = self.sweep_persons(&FORGET_HEARD, &[kept_ms]).await?;
+        let numbers = [kept_ms, spared_ms];
+        let credentials = self.sweep_persons(&FORGET_CREDENTIALS, &numbers).await?;
+        Ok(heard + credentials)
     }
 }

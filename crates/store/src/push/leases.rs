@@ -49,7 +49,9 @@ const MAX_MACHINE_CHARS: usize = 64;
 /// one, and one that is started anew has no leases.
 pub(crate) fn node_name() -> String {
     let id = Uuid::now_v7();
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // A service may not see /proc/sys.
+    let system = rustix::system::uname();
+    let machine = system.nodename().to_string_lossy();
     let is_plain = |one: &char| one.is_ascii_alphanumeric() || matches!(one, '-' | '.' | '_');
     let machine = machine.trim().chars().filter(is_plain);
     let machine: String = machine.take(MAX_MACHINE_CHARS).collect();
@@ -182,7 +184,7 @@ impl Store {
     pub async fn forget_leases(&self) -> Result<u64> {
         let now_ms = self.expiry_now_ms().await?;
         let kept_ms = now_ms.saturating_sub(EXPIRED_KEPT_MS);
-        self.sweep(&FORGET_LEASES, &[kept_ms]).await
+        self.sweep_persons(&FORGET_LEASES, &[kept_ms]).await
     }
 
     /// Whether a lease of this node is still good: nobody has leased the person since, and the node

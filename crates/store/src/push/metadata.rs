@@ -87,9 +87,9 @@ impl Store {
     pub async fn give_up_metadata(&self) -> Result<u64> {
         let now_ms = self.expiry_now_ms().await?;
         for sweep in [COME_BACK, LEFT] {
-            self.sweep(&sweep, &[now_ms]).await?;
+            self.sweep_persons(&sweep, &[now_ms]).await?;
         }
         let given_up_ms = now_ms.saturating_sub(GIVEN_UP_AFTER_MS);
-        self.sweep(&GIVE_UP, &[given_up_ms]).await
+        self.sweep_persons(&GIVE_UP, &[given_up_ms]).await
     }
 }

@@ -67,7 +67,7 @@ impl Sweep {
 
 impl Store {
     /// Sweeps rows of persons; how many there were. The numbers are those of `$1` and what follows.
-    pub(super) async fn sweep(&self, sweep: &Sweep, numbers: &[i64]) -> Result<u64> {
+    pub(super) async fn sweep_persons(&self, sweep: &Sweep, numbers: &[i64]) -> Result<u64> {
         let mut swept = 0;
         loop {
             let mut connection = self.database.pool.acquire().await?;

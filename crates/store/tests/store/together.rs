@@ -36,6 +36,7 @@ fn notification(number: u64) -> NotificationId {
 /// What was given up; its place in the log is its number.
 fn dead(number: u64, transaction: Option<u128>) -> DeadLetter {
     let place = || KeyPlace {
+        log: None,
         of: partition(),
         key: OrderKey::of_redelivery("events", 0, b"ann"),
         offset: number,

@@ -3,7 +3,6 @@
 
 use rusqlite::{Connection, StatementStatus, ToSql};
 
-use super::*;
 use crate::push::heard::{FORGET_CREDENTIALS, FORGET_HEARD};
 use crate::push::leases::FORGET_LEASES;
 use crate::push::metadata::{COME_BACK, GIVE_UP, LEFT};
