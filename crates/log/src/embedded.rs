@@ -17,6 +17,7 @@ mod queue;
 mod reader;
 mod retention;
 mod salvage;
+mod sample;
 mod start;
 mod stats;
 mod store;
@@ -43,6 +44,7 @@ use crate::{
 use group::Groups;
 use lock::lock;
 use store::Store;
+use topics::Partition;
 use upkeep::check_topic;
 use writer::{Command, Shared, Writer};
 
@@ -215,8 +217,13 @@ impl Embedded {
         let shared = &self.handle.shared;
         let topics = shared.topics.all();
         let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+        let thinned = topics.iter().map(|topic| {
+            let records = topic.partitions.iter().map(Partition::thinned_records);
+            (topic.name.to_string(), records.sum::<u64>())
+        });
         EmbeddedStats {
-            bytes: partitions.map(topics::Partition::bytes).sum(),
+            bytes: partitions.map(Partition::bytes).sum(),
+            removed_of_keys: thinned.filter(|(_, records)| *records > 0).collect(),
             ..shared.counters.snapshot()
         }
     }

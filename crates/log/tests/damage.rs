@@ -43,7 +43,7 @@ async fn filled(dir: &Path, records: u64) {
     log.close().await;
 }
 
-/// Gives the tables of a closed log the names that they had first.
+/// Gives the tables of a closed log the names that they had first, without those that came later.
 fn make_version_1(dir: &Path) {
     let sqlite = rusqlite::Connection::open(dir.join("log.db")).expect("the file");
     sqlite
@@ -51,6 +51,8 @@ fn make_version_1(dir: &Path) {
             "ALTER TABLE partition RENAME TO part;
              ALTER TABLE committed RENAME COLUMN consumer_group TO grp;
              ALTER TABLE committed RENAME COLUMN partition_id TO part;
+             DROP TABLE thinned;
+             DROP TABLE sample;
              PRAGMA user_version = 1",
         )
         .expect("altered");

@@ -7,6 +7,7 @@ use rusqlite::{Transaction, params};
 
 use super::Mark;
 use super::batch::Builder;
+use super::sample::{self, Sampler};
 use super::store::{MAX_OFFSET, key};
 use super::topics::Topic;
 use crate::{Appended, NewRecord, now_ms};
@@ -15,8 +16,8 @@ use crate::{Appended, NewRecord, now_ms};
 const ROW_BYTES: usize = 1024 * 1024;
 
 /// A transaction in the making.
-#[derive(Default)]
 pub(super) struct Additions {
+    sampler: Sampler,
     pub(super) new_topics: BTreeMap<Arc<str>, Arc<Topic>>,
     pub(super) partitions: BTreeMap<u64, PartitionAdditions>,
     pub(super) bytes: u64,
@@ -32,6 +33,16 @@ pub(super) struct PartitionAdditions {
 }
 
 impl Additions {
+    /// Nothing yet, of a log that keeps so many bytes.
+    pub(super) fn new(retention_bytes: Option<u64>) -> Self {
+        Self {
+            sampler: Sampler::new(retention_bytes),
+            new_topics: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
     pub(super) fn push(
         &mut self,
         transaction: &Transaction<'_>,
@@ -56,7 +67,12 @@ impl Additions {
         let builder = added
             .open
             .get_or_insert_with(|| Builder::new(&topic.name, number, base));
+        let before = builder.len();
         builder.push(record);
+        if let Some(bytes) = self.sampler.take(builder.len() - before) {
+            let place = key(partition.id, added.next_offset);
+            sample::write(transaction, place, record.key.as_deref(), bytes)?;
+        }
         added.next_offset += 1;
         if builder.len() >= ROW_BYTES {
             self.bytes += added.write(transaction, partition.id)?;

@@ -7,13 +7,18 @@
 //! has is one byte from [`NAMES`], and a UUID is 16 bytes instead of 36.
 //!
 //! The header repeats what the row's key says: a batch that is all that is left of a damaged store
-//! can still be placed.
+//! can still be placed. Of records that retention has removed from between others the header alone is
+//! left.
+
+mod entries;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::{Header, NewRecord, Record};
+
+pub(super) use entries::{Entry, entries};
 
 /// Header names that take one byte, numbered from 1; only ever appended to.
 const NAMES: [&str; 6] = [
@@ -46,6 +51,14 @@ impl Builder {
         }
     }
 
+    /// What is left of so many records that were removed.
+    pub(super) fn removed(topic: &Arc<str>, partition: u32, base: u64, count: u64) -> Self {
+        Self {
+            count,
+            ..Self::new(topic, partition, base)
+        }
+    }
+
     /// Bytes of the records so far.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
@@ -66,6 +79,12 @@ impl Builder {
         for header in &record.headers {
             write_header(out, header);
         }
+        self.count += 1;
+    }
+
+    /// Adds a record as it stands in another batch.
+    pub(super) fn push_entry(&mut self, entry: &Entry<'_>) {
+        self.bytes.extend_from_slice(entry.bytes);
         self.count += 1;
     }
 
@@ -128,16 +147,20 @@ fn open(bytes: &[u8]) -> Result<(Head, Input<'_>), Damage> {
     Ok((head, input))
 }
 
-/// Reads the records from `from` on of a batch that has to belong to this topic and place.
+/// Reads the records from `from` on of a batch that has to belong to this topic and place. `None`:
+/// retention has removed them.
 pub(super) fn records(
     bytes: &[u8],
     topic: &Arc<str>,
     (partition, base): (u32, u64),
     from: u64,
-) -> Result<Vec<Record>, Damage> {
+) -> Result<Option<Vec<Record>>, Damage> {
     let (head, mut input) = open(bytes)?;
     if (&*head.topic, head.partition, head.base) != (topic, partition, base) {
         return Err(Damage::Misplaced);
+    }
+    if is_removed(&head, &input) {
+        return Ok(None);
     }
     let mut records = Vec::new();
     for offset in head.base..head.base.saturating_add(head.count) {
@@ -147,7 +170,12 @@ pub(super) fn records(
             records.push(record);
         }
     }
-    Ok(records)
+    Ok(Some(records))
+}
+
+/// Whether the records of a batch were removed: none is without bytes.
+fn is_removed(head: &Head, records: &Input<'_>) -> bool {
+    head.count > 0 && records.0.is_empty()
 }
 
 /// What is left to be read.
@@ -290,88 +318,4 @@ fn uuid_text(bytes: [u8; 16]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn any_record() -> impl Strategy<Value = NewRecord> {
-        let bytes = || prop::collection::vec(any::<u8>(), 0..40);
-        let name = prop_oneof![
-            prop::sample::select(NAMES.to_vec()).prop_map(str::to_owned),
-            "[a-z]{0,5}"
-        ];
-        let value = prop_oneof![
-            bytes(),
-            any::<u128>().prop_map(|number| uuid_text(number.to_be_bytes())),
-            "[0-9a-fA-F-]{36}".prop_map(String::into_bytes),
-        ];
-        let headers = prop::collection::vec((name, value), 0..4);
-        let parts = (any::<i64>(), prop::option::of(bytes()), bytes(), headers);
-        parts.prop_map(|(timestamp_ms, key, value, headers)| NewRecord {
-            topic: Arc::from("t"),
-            key: key.map(Bytes::from),
-            value: Bytes::from(value),
-            headers: headers
-                .into_iter()
-                .map(|(name, value)| Header {
-                    name: Arc::from(name),
-                    value: Bytes::from(value),
-                })
-                .collect(),
-            timestamp_ms,
-            id: None,
-        })
-    }
-
-    fn built(records: &[NewRecord]) -> Vec<u8> {
-        let mut builder = Builder::new(&Arc::from("t"), 3, 100);
-        for record in records {
-            builder.push(record);
-        }
-        builder.finish()
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_reads_back(records in prop::collection::vec(any_record(), 0..5), skip in 0..5_u64) {
-            let topic = Arc::from("t");
-            let read = super::records(&built(&records), &topic, (3, 100), 100 + skip).expect("our own");
-            let expected = records.iter().enumerate().map(|(i, new)| Record {
-                topic: Arc::clone(&topic),
-                partition: 3,
-                offset: 100 + i as u64,
-                key: new.key.clone(),
-                value: new.value.clone(),
-                headers: new.headers.clone(),
-                timestamp_ms: new.timestamp_ms,
-            });
-            let expected: Vec<Record> = expected.skip(usize::try_from(skip).expect("small")).collect();
-            prop_assert_eq!(read, expected);
-        }
-
-        #[test]
-        fn a_changed_bit_is_noticed(records in prop::collection::vec(any_record(), 1..3), at: prop::sample::Index, bit in 0..8_u8) {
-            let mut bytes = built(&records);
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1_u8 << bit;
-            prop_assert_eq!(head(&bytes), Err(Damage::Checksum));
-        }
-
-        #[test]
-        fn anything_is_read_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let content = bytes.clone();
-            let mut sum = crc32fast::hash(&content).to_le_bytes().to_vec();
-            sum.append(&mut bytes);
-            let _ = super::records(&sum, &Arc::from("t"), (0, 0), 0);
-            let _ = head(&sum);
-        }
-    }
-
-    #[test]
-    fn a_batch_in_another_place_is_not_taken_for_its_own() {
-        let bytes = built(&[]);
-        let misplaced = super::records(&bytes, &Arc::from("t"), (2, 100), 0);
-        assert_eq!(misplaced, Err(Damage::Misplaced));
-    }
-}
+mod tests;

@@ -83,6 +83,14 @@ fn set_bounds(
     partition.set_begin(first.map_or(end, |(key, _)| offset(key).max(begin)));
     partition.set_end_pos(last.map_or(0, |(_, pos)| pos.cast_unsigned()));
     partition.set_begin_pos(first.map_or(0, |(_, pos)| pos.cast_unsigned()));
+    let thinned: Option<i64> = connection
+        .query_row(
+            "SELECT bytes FROM thinned WHERE partition_id = ?1",
+            [partition.id.cast_signed()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    partition.set_thinned(thinned.map_or(0, i64::cast_unsigned));
     Ok(())
 }
 

@@ -20,11 +20,19 @@ pub(super) struct Fetched {
     pub(super) records: Vec<Record>,
     /// Where to go on.
     pub(super) next: u64,
-    /// What is damaged before `next`; there are no records then.
-    pub(super) damage: Option<(Range<u64>, String)>,
-    /// Where the partition began then, if something is damaged: retention tells of what it removes
+    /// What is lost before `next`; there are no records then.
+    pub(super) lost: Option<(Range<u64>, Lost)>,
+    /// Where the partition began then, if something is lost: retention tells of what it removes
     /// only after its commit, and that is no damage.
     pub(super) begin: u64,
+}
+
+/// Why records cannot be read.
+pub(super) enum Lost {
+    /// What is wrong with them.
+    Damaged(String),
+    /// Retention has removed them from between others.
+    Removed,
 }
 
 /// Reads from `from` on, at least one batch and no more bytes than the options allow. `None`: the
@@ -76,9 +84,10 @@ fn read(
     let mut fetched = Fetched {
         records: Vec::new(),
         next: from,
-        damage: None,
+        lost: None,
         begin: 0,
     };
+    let missing = || Lost::Damaged("it is missing".to_owned());
     let mut bytes = 0;
     while bytes < shared.options.read_bytes
         && let Some(row) = rows.next()?
@@ -97,37 +106,38 @@ fn read(
         if !fetched.records.is_empty() && bytes + content.len() > shared.options.read_bytes {
             break;
         }
-        let damage = if base > fetched.next {
-            Some((fetched.next..base, "it is missing".to_owned()))
+        let lost = if base > fetched.next {
+            Some((fetched.next..base, missing()))
         } else {
             match batch::records(content, &topic.name, (partition.number, base), fetched.next) {
-                Ok(mut records) => {
+                Ok(Some(mut records)) => {
                     bytes += content.len();
                     fetched.records.append(&mut records);
                     None
                 }
-                Err(damage) => Some((fetched.next..end, damage.to_string())),
+                Ok(None) => Some((fetched.next..end, Lost::Removed)),
+                Err(damage) => Some((fetched.next..end, Lost::Damaged(damage.to_string()))),
             }
         };
-        match damage {
+        match lost {
             None => fetched.next = end,
             // Told when it is the next thing to be read.
             Some(_) if !fetched.records.is_empty() => break,
-            Some((offsets, reason)) => {
+            Some((offsets, lost)) => {
                 fetched.next = offsets.end;
-                fetched.damage = Some((offsets, reason));
+                fetched.lost = Some((offsets, lost));
                 break;
             }
         }
     }
-    let is_batch = fetched.damage.is_some();
+    let is_batch = fetched.lost.is_some();
     if fetched.records.is_empty() && !is_batch && from < partition.end() {
-        fetched.damage = Some((from..partition.end(), "it is missing".to_owned()));
+        fetched.lost = Some((from..partition.end(), missing()));
         fetched.next = partition.end();
     }
-    if fetched.damage.is_some() {
+    if let Some((_, lost)) = &fetched.lost {
         fetched.begin = begin_of(connection, partition)?;
-        if is_batch && fetched.begin <= from {
+        if is_batch && matches!(lost, Lost::Damaged(_)) && fetched.begin <= from {
             shared.counters.damaged.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -237,15 +247,16 @@ impl Cursor {
             };
             // Retention may have come between.
             let begin = partition.begin().max(fetched.begin);
-            if fetched.damage.is_some() && begin > from {
+            if fetched.lost.is_some() && begin > from {
                 *next = begin;
                 return Err(expired(topic, partition, from..begin));
             }
             *next = fetched.next;
             self.turn = (self.turn + i + 1) % places.len();
-            return match fetched.damage {
+            return match fetched.lost {
                 None => Ok(Some(fetched.records)),
-                Some((offsets, reason)) => Err(LogError::Corrupt {
+                Some((offsets, Lost::Removed)) => Err(expired(topic, partition, offsets)),
+                Some((offsets, Lost::Damaged(reason))) => Err(LogError::Corrupt {
                     topic: topic.name.to_string(),
                     partition: partition.number,
                     offsets,

@@ -209,6 +209,12 @@ fn copy(shared: &Shared, new: &Connection, next_partition_id: u64) -> rusqlite::
     for table in ["committed", "mark", "seen"] {
         copy_table(&old, new, table)?;
     }
+    for table in ["thinned", "sample"] {
+        // Files of earlier versions have none.
+        if old.prepare(&format!("SELECT * FROM {table}")).is_ok() {
+            copy_table(&old, new, table)?;
+        }
+    }
     Ok(saved)
 }
 

@@ -1,5 +1,6 @@
 //! What the log has counted since it was opened.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ impl Counters {
             removed_unread: load(&self.removed_unread),
             commit_buckets: std::array::from_fn(|i| load(&self.commit_us.buckets[i])),
             commit_sum_us: load(&self.commit_us.sum_us),
+            removed_of_keys: BTreeMap::new(),
             bytes: 0,
         }
     }
@@ -85,6 +87,9 @@ pub struct EmbeddedStats {
     pub removed: u64,
     /// Records among them that a consumer group had not read.
     pub removed_unread: u64,
+    /// Records among them, by topic, that went from between others, as their key had more than any
+    /// other of its partition.
+    pub removed_of_keys: BTreeMap<String, u64>,
     /// Commits that took as long as [`COMMIT_BUCKETS_US`] says, not those of the buckets before;
     /// the last took longer.
     pub commit_buckets: [u64; COMMIT_BUCKETS_US.len() + 1],

@@ -22,7 +22,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `application_id` of the file: "dcst".
 const APPLICATION_ID: i32 = 0x6463_7374;
 /// Version of the tables.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 /// What a file without tables has instead.
 const NEW: i32 = 0;
 
@@ -47,6 +47,15 @@ const TO_VERSION_2: &str = "
 ALTER TABLE part RENAME TO partition;
 ALTER TABLE committed RENAME COLUMN grp TO consumer_group;
 ALTER TABLE committed RENAME COLUMN part TO partition_id;
+";
+
+/// From version 2 to 3: what is known of keys, see `sample.rs`, and of batches that lost some of
+/// their records.
+const TO_VERSION_3: &str = "
+-- For each partition, the bytes that are gone from between its batches.
+CREATE TABLE IF NOT EXISTS thinned (partition_id INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
+-- key: as that of a batch, with the offset of the record; owner: a hash of the record's key; bytes: what it stands for.
+CREATE TABLE IF NOT EXISTS sample (key INTEGER PRIMARY KEY, owner INTEGER NOT NULL, bytes INTEGER NOT NULL);
 ";
 
 /// Bits of a key that hold the offset; above them is the partition's id.
@@ -149,11 +158,13 @@ impl Store {
         ] {
             connection.pragma_update(None, name, value).map_err(sql)?;
         }
-        let steps = match version {
-            NEW => SCHEMA,
-            1 => TO_VERSION_2,
-            _ => "",
+        let steps: &[&str] = match version {
+            NEW => &[SCHEMA, TO_VERSION_3],
+            1 => &[TO_VERSION_2, TO_VERSION_3],
+            2 => &[TO_VERSION_3],
+            _ => &[],
         };
+        let steps = steps.concat();
         if !steps.is_empty() {
             connection
                 .execute_batch(&format!(

@@ -25,6 +25,10 @@ pub(super) struct Partition {
     /// Bytes of all batches there ever were, and of those that are gone.
     end_pos: AtomicU64,
     begin_pos: AtomicU64,
+    /// Bytes that are gone from between its batches.
+    thinned: AtomicU64,
+    /// Records that were removed as their key had most of the partition.
+    thinned_records: AtomicU64,
     /// The time that the last batch counted with that was removed.
     removed_ms: AtomicI64,
 }
@@ -39,13 +43,42 @@ impl Partition {
             end: AtomicU64::new(0),
             end_pos: AtomicU64::new(0),
             begin_pos: AtomicU64::new(0),
+            thinned: AtomicU64::new(0),
+            thinned_records: AtomicU64::new(0),
             removed_ms: AtomicI64::new(i64::MIN),
         }
     }
 
     /// Bytes of its batches.
     pub(super) fn bytes(&self) -> u64 {
-        self.end_pos() - self.begin_pos.load(Ordering::Acquire).min(self.end_pos())
+        let all = self
+            .end_pos()
+            .saturating_sub(self.begin_pos.load(Ordering::Acquire));
+        all.saturating_sub(self.thinned())
+    }
+
+    /// Bytes that are gone from between its batches.
+    pub(super) fn thinned(&self) -> u64 {
+        self.thinned.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_thinned(&self, bytes: u64) {
+        self.thinned.store(bytes, Ordering::Release);
+    }
+
+    /// Counts what was removed from between its batches, and what of that is before its first one
+    /// by now.
+    pub(super) fn thin(&self, removed_bytes: u64, passed_bytes: u64) {
+        let thinned = self.thinned() + removed_bytes;
+        self.set_thinned(thinned.saturating_sub(passed_bytes));
+    }
+
+    pub(super) fn count_thinned(&self, records: u64) {
+        self.thinned_records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(super) fn thinned_records(&self) -> u64 {
+        self.thinned_records.load(Ordering::Relaxed)
     }
 
     pub(super) fn end_pos(&self) -> u64 {

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::additions::{Additions, write_mark, write_positions};
 use super::pool::Pool;
 use super::queue::{Next, Queue};
-use super::retention::{Now, RetentionClock};
+use super::retention::{Now, Retention};
 use super::stats::Counters;
 use super::store::{Store, StoreError};
 use super::together::Gathering;
@@ -97,7 +97,7 @@ pub(super) struct Writer {
     round_robin: u32,
     unchecked_bytes: u64,
     retention_at: Instant,
-    retention_clock: RetentionClock,
+    retention: Retention,
     truncation: Truncation,
     full_lines: LineLimit,
 }
@@ -112,7 +112,7 @@ impl Writer {
             round_robin: 0,
             unchecked_bytes: 0,
             retention_at: Instant::now() + RETENTION_INTERVAL,
-            retention_clock: RetentionClock::new(Now::read()),
+            retention: Retention::new(Now::read()),
             truncation: Truncation::default(),
             full_lines: LineLimit::default(),
             shared,
@@ -249,7 +249,7 @@ impl Writer {
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(sql)?;
-        let mut additions = Additions::default();
+        let mut additions = Additions::new(self.shared.options.retention_bytes);
         let mut appended = Vec::with_capacity(commands.len());
         for command in commands {
             let done = match command {
@@ -349,8 +349,7 @@ impl Writer {
         let Some(connection) = &mut self.connection else {
             return;
         };
-        let clock = &mut self.retention_clock;
-        match retention::step(&self.shared, connection, clock, Now::read()) {
+        match retention::step(&self.shared, connection, &mut self.retention, Now::read()) {
             Ok(step) => {
                 self.unchecked_bytes += step.bytes;
                 if step.bytes > 0 {

@@ -1,6 +1,6 @@
 //! Who loses records when all together are too many bytes: partitions that have more than their
-//! share. Records of one key are in one partition, so who fills the log loses its own first, and
-//! with it only those whose keys are in the same partition.
+//! share. Records of one key are in one partition, so who fills the log loses its own first. Within
+//! a partition the key loses that has most of it ([`thinning`](super::thinning)).
 
 use std::collections::HashMap;
 
@@ -8,11 +8,17 @@ use dovecast_event::brief;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::needed::Needed;
-use super::{Oldest, key};
+use super::oldest::Oldest;
+use super::thinning::Heavy;
 use crate::LineLimit;
+use crate::embedded::sample;
+use crate::embedded::store::key;
 
 /// Part of the bytes that may be kept from which on it is looked at what goes next: nine in ten.
 const NEARLY_FULL: (u64, u64) = (9, 10);
+/// Part of the bytes that may be kept by which there may be more of them while records of one key
+/// are looked for.
+const FAR_TOO_MUCH: u64 = 4;
 /// About records that go next and that a group has not read.
 static LINES: LineLimit = LineLimit::a_minute(1);
 
@@ -48,11 +54,32 @@ impl Shares {
         }
     }
 
-    pub(super) fn remove(&mut self, oldest: &Oldest) {
-        self.total = self.total.saturating_sub(oldest.bytes);
-        if let Some(bytes) = self.bytes.get_mut(&oldest.partition().id) {
-            *bytes = bytes.saturating_sub(oldest.bytes);
+    pub(super) fn remove(&mut self, partition: u64, removed_bytes: u64) {
+        self.total = self.total.saturating_sub(removed_bytes);
+        if let Some(bytes) = self.bytes.get_mut(&partition) {
+            *bytes = bytes.saturating_sub(removed_bytes);
         }
+    }
+
+    /// Bytes of a partition.
+    pub(super) fn of(&self, partition: u64) -> u64 {
+        self.bytes.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// Bytes beyond what may be kept.
+    pub(super) fn excess(&self) -> u64 {
+        self.total.saturating_sub(self.limit)
+    }
+
+    /// Whether there are so many bytes more than may be kept that it does not matter whose they are.
+    pub(super) fn is_far_too_much(&self) -> bool {
+        self.excess() > self.limit / FAR_TOO_MUCH
+    }
+
+    /// Whether it is looked at what goes next.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        let (part, of) = NEARLY_FULL;
+        self.limit != u64::MAX && self.total >= self.limit / of * part
     }
 
     /// Whether there are more bytes than may be kept.
@@ -67,24 +94,38 @@ impl Shares {
         has.is_some_and(|has| *has > self.limit / parties)
     }
 
-    /// Warns where what goes next, or behind less than there is room for, was not read by a group:
-    /// one step may remove more than one batch, and what was read goes before it.
-    pub(super) fn warn_of(
+    /// What was not read by a group of what goes next, or behind less than there is room for: one
+    /// step may remove more than one batch, and what was read goes before it. `heavy`: whose records
+    /// go next, where it is not all records of the partition.
+    pub(super) fn unread_soon(
         &self,
         (transaction, needed): (&Transaction<'_>, &Needed),
         next: &Oldest,
-    ) -> rusqlite::Result<()> {
-        let (part, of) = NEARLY_FULL;
-        if self.limit == u64::MAX || self.total < self.limit / of * part {
-            return Ok(());
-        }
+        heavy: Option<Heavy>,
+    ) -> rusqlite::Result<Option<Unread>> {
         let partition = next.partition();
         let Some(unread) = unread(transaction, needed, next, partition.end())? else {
-            return Ok(());
+            return Ok(None);
         };
-        let pos = position(transaction, partition.id, unread.from)?;
-        let is_soon = pos.is_none_or(|pos| pos.saturating_sub(next.pos) <= self.limit / of);
-        if is_soon && LINES.take() {
+        // Who is hardly behind is far from it, however little there is.
+        let soon = |bytes: u64| (self.limit / NEARLY_FULL.1).min(bytes / 2);
+        let is_soon = if let Some(heavy) = heavy {
+            let owner = (partition.id, heavy.owner);
+            let before = sample::bytes_before(transaction, owner, unread.from)?;
+            before <= soon(heavy.bytes)
+        } else {
+            let pos = position(transaction, partition.id, unread.from)?;
+            let soon = soon(self.of(partition.id));
+            // What is gone from between may all be before it.
+            let begin = next.pos + partition.thinned();
+            pos.is_none_or(|pos| pos.saturating_sub(begin) <= soon)
+        };
+        Ok(is_soon.then_some(unread))
+    }
+
+    /// Warns that this goes next.
+    pub(super) fn warn_of(&self, next: &Oldest, unread: &Unread) {
+        if LINES.take() {
             tracing::warn!(
                 topic = &*next.topic.name,
                 partition = next.place,
@@ -95,7 +136,6 @@ impl Shares {
                 "the log is nearly as large as it may be, and soon removes what was not delivered yet"
             );
         }
-        Ok(())
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use rusqlite::params;
 use tokio::sync::watch;
 
-use super::super::{EmbeddedOptions, load, store::Store};
+use super::super::store::{Store, key};
+use super::super::{EmbeddedOptions, load};
 use super::*;
 use crate::now_ms;
 
@@ -52,11 +54,11 @@ fn left(case: &Case, is_clock_right: bool, keep: (Option<u64>, Option<u64>)) -> 
     let mut connection = shared.store.open_writer().expect("a store");
     // The retention clock has kept up until now. All of it happens then, however long it takes.
     let now = Now::read();
-    let mut clock = RetentionClock::new(now);
-    step(&shared, &mut connection, &mut clock, now).expect("room");
+    let mut retention = Retention::new(now);
+    step(&shared, &mut connection, &mut retention, now).expect("room");
     fill(case, is_clock_right, &connection, now.time_ms);
     load::load(&shared, &connection).expect("a log");
-    while step(&shared, &mut connection, &mut clock, now)
+    while step(&shared, &mut connection, &mut retention, now)
         .expect("room")
         .is_more_due
     {}
@@ -157,7 +159,7 @@ fn what_is_removed_and_needed_besides_what_groups_read_is_counted() {
         let shared = shared(dir.path(), (Some(50 * BYTES), None));
         let mut connection = shared.store.open_writer().expect("a store");
         let now = Now::read();
-        let mut clock = RetentionClock::new(now);
+        let mut retention = Retention::new(now);
         fill(&case, true, &connection, now.time_ms);
         load::load(&shared, &connection).expect("a log");
         let place = crate::TopicPartition {
@@ -166,7 +168,7 @@ fn what_is_removed_and_needed_besides_what_groups_read_is_counted() {
         };
         let needed = needed.map(|offsets| (place, offsets));
         shared.topics.needed.set("endpoints", needed.clone());
-        step(&shared, &mut connection, &mut clock, now).expect("room");
+        step(&shared, &mut connection, &mut retention, now).expect("room");
         let removed = shared.counters.removed_unread.load(Ordering::Relaxed);
         assert_eq!(removed > 0, expected, "{needed:?}: {removed}");
     }

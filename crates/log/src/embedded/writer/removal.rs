@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{Command, Writer};
 use crate::LogError;
+use crate::embedded::sample;
 use crate::embedded::store::{StoreError, key, unkey};
 use crate::embedded::topics::{Partition, Topic};
 
@@ -78,6 +79,7 @@ impl Writer {
         self.truncation.want(Instant::now());
         // Readers that have the topic in hand: its records are gone, and not damaged.
         for (place, begin, begin_pos) in removed.begins {
+            topic.partitions[place].set_thinned(0);
             topic.partitions[place].set_begin_pos(begin_pos);
             topic.partitions[place].set_begin(begin);
         }
@@ -128,6 +130,12 @@ fn step(connection: &mut Connection, topic: &Topic) -> rusqlite::Result<Removed>
         transaction.execute(
             "DELETE FROM batch WHERE key >= ?1 AND key <= ?2",
             params![key(partition.id, 0), last],
+        )?;
+        sample::remove(&transaction, partition.id, end)?;
+        // What is left counts as more than it is, until that is gone, too.
+        transaction.execute(
+            "DELETE FROM thinned WHERE partition_id = ?1",
+            [partition.id.cast_signed()],
         )?;
         transaction.execute(
             "UPDATE partition SET begin = ?2, end = max(end, ?2) WHERE id = ?1",

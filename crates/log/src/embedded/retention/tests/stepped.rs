@@ -27,7 +27,7 @@ use Event::{Append, Down, Pass, Set};
 struct Machine {
     shared: Shared,
     connection: Connection,
-    clock: RetentionClock,
+    retention: Retention,
     now: Now,
     /// The offset of the next batch.
     next: u64,
@@ -53,7 +53,7 @@ impl Machine {
         let mut machine = Self {
             shared,
             connection,
-            clock: RetentionClock::new(now),
+            retention: Retention::new(now),
             now,
             next: 0,
         };
@@ -76,8 +76,8 @@ impl Machine {
     }
 
     fn look(&mut self) {
-        let clock = &mut self.clock;
-        step(&self.shared, &mut self.connection, clock, self.now).expect("room");
+        let retention = &mut self.retention;
+        step(&self.shared, &mut self.connection, retention, self.now).expect("room");
     }
 
     fn pass(&mut self, hours: u32) {
@@ -98,7 +98,7 @@ impl Machine {
             }
             Down(hours) => {
                 self.pass(hours);
-                self.clock = RetentionClock::new(self.now);
+                self.retention = Retention::new(self.now);
             }
         }
         self.look();
