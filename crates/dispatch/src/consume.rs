@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dovecast_log::{Consumer, Log, LogError, Position, Record};
+use dovecast_log::{Consumer, LineLimit, Log, LogError, Position, Record};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -35,6 +35,8 @@ const OPEN_GROUPS: usize = 10_000;
 /// While the ledger is away nothing more is read when so many times the deliveries that may be in
 /// flight have happened.
 const UNWRITTEN: u64 = 10;
+/// About records that were removed before they were read.
+static EXPIRED_LINES: LineLimit = LineLimit::a_minute(20);
 
 /// Why a life of the dispatcher is over.
 #[derive(Debug, PartialEq, Eq)]
@@ -149,13 +151,17 @@ async fn take<L: Log + Clone, S: Ledger>(
             offsets,
         }) => {
             count(&shared.counters.expired, offsets.end - offsets.start);
-            tracing::error!(
-                topic,
-                partition,
-                from = offsets.start,
-                to = offsets.end,
-                "notifications were removed from the log before they were read, and reach no endpoint"
-            );
+            // The records of one key may be removed from between those of others.
+            if let Some(not_logged) = EXPIRED_LINES.take_counted() {
+                tracing::error!(
+                    topic,
+                    partition,
+                    from = offsets.start,
+                    to = offsets.end,
+                    not_logged,
+                    "notifications were removed from the log before they were read, and reach no endpoint"
+                );
+            }
         }
         Err(error) => shared.log_failed(&error).await,
     }

@@ -25,6 +25,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 const SKEW_MS: i64 = 60_000;
 
 static LINES: LineLimit = LineLimit::a_minute(1);
+/// About events that are lost.
+static LOST_LINES: LineLimit = LineLimit::a_minute(20);
 
 /// What events are turned into pushes with.
 #[derive(Clone)]
@@ -85,7 +87,9 @@ impl Engine {
                 Err(LogError::Closed) => return,
                 Err(error @ (LogError::Expired { .. } | LogError::Corrupt { .. })) => {
                     self.counters.add(Count::Lost, 1);
-                    tracing::error!(%error, "events are lost, and no device is told of them");
+                    if LOST_LINES.take() {
+                        tracing::error!(%error, "events are lost, and no device is told of them");
+                    }
                 }
                 Err(error) => self.trouble(&error).await,
             }

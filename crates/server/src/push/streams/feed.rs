@@ -21,6 +21,8 @@ use crate::push::counters::{Count, Counters};
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 static LINES: LineLimit = LineLimit::a_minute(1);
+/// About events that are lost.
+static LOST_LINES: LineLimit = LineLimit::a_minute(20);
 
 /// What the log is followed with.
 #[derive(Clone)]
@@ -76,7 +78,9 @@ impl Feed {
                 Err(error @ (LogError::Expired { .. } | LogError::Corrupt { .. })) => {
                     self.counters.add(Count::Lost, 1);
                     self.hub.lost();
-                    tracing::error!(%error, "events are lost; open streams are told of a gap");
+                    if LOST_LINES.take() {
+                        tracing::error!(%error, "events are lost; open streams are told of a gap");
+                    }
                 }
                 Err(error) => trouble(&error).await,
             }
