@@ -236,6 +236,12 @@ fn log(out: &mut Exposition, log: &EmbeddedStats) {
     ] {
         out.count(name, help, value);
     }
+    let of_keys = "dovecast_log_removed_of_keys_records_total";
+    let help = "Records removed because their key had most of a full partition.";
+    out.family(of_keys, "counter", help);
+    for (topic, records) in &log.removed_of_keys {
+        out.sample(&[("topic", topic)], records);
+    }
     out.gauge(
         "dovecast_log_stored_bytes",
         "Size of the records in the log.",
@@ -364,6 +370,7 @@ mod tests {
     fn buckets_count_what_the_ones_before_have_and_labels_are_escaped() {
         let mut stats = EmbeddedStats {
             commit_sum_us: 2_500_001,
+            removed_of_keys: [("hooks.outbox".to_owned(), 7)].into(),
             ..EmbeddedStats::default()
         };
         stats.commit_buckets[0] = 3;
@@ -377,6 +384,7 @@ mod tests {
             r#"dovecast_log_commit_seconds_bucket{le="+Inf"} 5"#,
             "dovecast_log_commit_seconds_sum 2.500001",
             "dovecast_log_commit_seconds_count 5",
+            r#"dovecast_log_removed_of_keys_records_total{topic="hooks.outbox"} 7"#,
         ] {
             assert!(
                 out.text.lines().any(|written| written == line),

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use crate::setup::{User, World, bearer, cases, delivering, text};
 use crate::sources::message;
 
-cases![who_fills_the_log_loses_his_own_and_nobody_elses];
+cases![
+    who_fills_the_log_loses_his_own_and_nobody_elses,
+    who_fills_a_partition_takes_nothing_from_others_in_it,
+];
 
 /// What the log may hold, in megabytes.
 const RETENTION_MB: usize = 16;
@@ -39,26 +42,35 @@ fn partition(server: &Server, account: &str) -> Result<u64> {
     found.with_context(|| format!("no record of {account}: {records:?}"))
 }
 
-/// An account whose records are not among those of `other`.
-fn apart(server: &Server, admin: &User<'_>, other: &str) -> Result<String> {
+/// An account whose records are in the partition of those of `other`, or in another one.
+fn beside(server: &Server, admin: &User<'_>, other: &str, is_shared: bool) -> Result<String> {
     admin.post("/messages", &message(other))?.with(201)?;
     let taken = partition(server, other)?;
     for number in 0..100 {
         let account = format!("victim-{number}");
         admin.post("/messages", &message(&account))?.with(201)?;
-        if partition(server, &account)? != taken {
+        if (partition(server, &account)? == taken) == is_shared {
             return Ok(account);
         }
     }
-    anyhow::bail!("all accounts are in partition {taken}")
+    anyhow::bail!("no account is beside partition {taken}, shared: {is_shared}")
 }
 
 fn who_fills_the_log_loses_his_own_and_nobody_elses(world: &World) -> Result<()> {
+    check(world, false)
+}
+
+fn who_fills_a_partition_takes_nothing_from_others_in_it(world: &World) -> Result<()> {
+    check(world, true)
+}
+
+/// The victim gets all that is his, in a partition of his own or in one that is filled.
+fn check(world: &World, is_shared: bool) -> Result<()> {
     let bounds =
         format!("[log]\nretention_mb = {RETENTION_MB}\n[quota]\nmessages_kb_per_second = 0");
     let server = delivering(world.fresh()?.0).config(&bounds).start()?;
     let admin = bearer(&server, &server.admin_token()?);
-    let account = apart(&server, &admin, "greedy")?;
+    let account = beside(&server, &admin, "greedy", is_shared)?;
     let (victim, greedy) = (
         token(&server, &admin, &account)?,
         token(&server, &admin, "greedy")?,
