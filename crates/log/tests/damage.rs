@@ -291,6 +291,7 @@ async fn what_retention_removes_while_it_is_read_is_expired_and_not_damaged() {
 #[tokio::test]
 async fn damage_that_only_retention_meets_is_seen_to_and_old_records_go() {
     const LETTERS: [u8; 10] = *b"abcdefghij";
+    const PAGE: usize = 4096;
     let dir = tempfile::tempdir().expect("a directory");
     let log = Embedded::open(dir.path(), &options()).expect("the log opens");
     for letter in LETTERS {
@@ -305,11 +306,12 @@ async fn damage_that_only_retention_meets_is_seen_to_and_old_records_go() {
     drop(log);
     let path = dir.path().join("log.db");
     let mut bytes = fs::read(&path).expect("the file");
-    let mut pages = bytes.chunks_mut(4096);
     let is_of_middle = |page: &[u8]| page[4..].iter().all(|byte| *byte == LETTERS[5]);
-    let page = pages.find(|page| is_of_middle(page)).expect("a page");
-    // Where the next page of the record is.
-    page[..4].fill(0xff);
+    let place = bytes.chunks(PAGE).position(is_of_middle).expect("a page");
+    // Where the next page of the record is, and that the page behind it may be that one: the map of
+    // pages is the second page, with five bytes for each from the third on.
+    bytes[place * PAGE..][..4].fill(0xff);
+    bytes[PAGE + 5 * (place - 1)..][..5].fill(0);
     fs::write(&path, bytes).expect("the file");
     let options = EmbeddedOptions {
         retention_bytes: Some(50_000),
