@@ -28,7 +28,9 @@ const ENTRY: &str = "/private/vendor/vendor.dovecot/http-notify";
 
 fn mail() -> Vec<u8> {
     let long = "x".repeat(HEADER_BYTES);
-    let headers = format!("Subject: {long}\r\nFrom: {long} <a@b.example>\r\nTo: {long}\r\n");
+    // Cut behind one of them: half an address would be somebody else's.
+    let addresses = vec!["a@b.example"; HEADER_BYTES / 13].join(", ");
+    let headers = format!("Subject: {long}\r\nFrom: {addresses}\r\nTo: {addresses}\r\n");
     format!("{headers}\r\nx\r\n").into_bytes()
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use dovecast_testkit::endpoint::HookEndpoint;
 use serde_json::json;
 
-use crate::setup::{World, bearer, cases, unique};
+use crate::setup::{User, World, bearer, cases, unique};
 use crate::sources::{endpoint, token};
 
 cases![
@@ -103,10 +103,13 @@ fn a_message_arrives_byte_for_byte_through_every_door(world: &World) -> Result<(
 }
 
 fn a_packed_body_is_refused(world: &World) -> Result<()> {
-    let user = world.admin().header("Content-Encoding", "gzip");
-    for path in ["/messages", "/tokens", "/apps/register", "/endpoints"] {
-        user.ask("POST", path, Some("{}"))?
-            .refused(415, "The Content-Encoding is gzip", "")?;
+    let packed = |user: User<'_>, path| {
+        let user = user.header("Content-Encoding", "gzip");
+        let said = user.ask("POST", path, Some("{}"))?;
+        said.refused(415, "The Content-Encoding is gzip", "")
+    };
+    for path in ["/messages", "/tokens", "/apps/register"] {
+        packed(world.admin(), path)?;
     }
-    Ok(())
+    packed(world.account(), "/endpoints")
 }
