@@ -26,6 +26,8 @@ mod row;
 mod schema;
 mod secrets;
 mod statement;
+#[cfg(test)]
+mod steps;
 mod waiting;
 
 pub use clock::Clock;

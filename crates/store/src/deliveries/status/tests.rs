@@ -1,22 +1,15 @@
 //! What noting how endpoints are reads: no more where there are a hundred times as many. Counted
 //! are the steps of SQLite's virtual machine.
 
-use rusqlite::{Connection, StatementStatus};
+use rusqlite::StatementStatus;
 use uuid::Uuid;
 
 use super::*;
-use crate::schema::{MIGRATIONS, spoken};
-
-/// Steps that say nothing: one more level of an index is deeper.
-const SLACK: i32 = 300;
+use crate::steps;
 
 /// Steps for statuses of twenty endpoints among so many.
-fn steps(endpoints: u32) -> i32 {
-    let connection = Connection::open_in_memory().expect("a database");
-    for migration in MIGRATIONS {
-        let migration = spoken(migration, false);
-        connection.execute_batch(&migration).expect("the schema");
-    }
+fn counted(endpoints: u32) -> i32 {
+    let connection = steps::empty();
     let fill = format!(
         "INSERT INTO account (id, number, created_ms) VALUES ('a', '1', 0); \
          WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {endpoints}) \
@@ -35,9 +28,6 @@ fn steps(endpoints: u32) -> i32 {
 
 #[test]
 fn noting_how_endpoints_are_reads_no_more_where_there_are_a_hundred_times_as_many() {
-    let (few, many) = (steps(100), steps(10_000));
-    assert!(
-        many <= few + SLACK,
-        "{many} steps among many, {few} among few"
-    );
+    let (few, many) = (counted(100), counted(10_000));
+    steps::are_no_more(few, many, &UPDATE_ON_SQLITE);
 }

@@ -1,24 +1,17 @@
 //! What sweeping writes: no more where there are a hundred times as many rows that stay. Counted
 //! are the steps of SQLite's virtual machine.
 
-use rusqlite::{Connection, StatementStatus, ToSql};
+use rusqlite::{Connection, ToSql};
 
 use crate::push::heard::{FORGET_CREDENTIALS, FORGET_HEARD};
 use crate::push::leases::FORGET_LEASES;
 use crate::push::metadata::{COME_BACK, GIVE_UP, LEFT};
 use crate::push::time::AHEAD;
-use crate::schema::{MIGRATIONS, spoken};
-
-/// Steps that say nothing: one more level of an index is deeper.
-const SLACK: i32 = 300;
+use crate::steps;
 
 /// So many persons, each with a row of every kind.
 fn persons(number: u32) -> Connection {
-    let connection = Connection::open_in_memory().expect("a database");
-    for migration in MIGRATIONS {
-        let migration = spoken(migration, false);
-        connection.execute_batch(&migration).expect("the schema");
-    }
+    let connection = steps::empty();
     for insert in [
         "push_subscription (id, context, user_name, login, client, transport, token_hash, last_four, wishes, sealed, created_ms) \
          SELECT value, 'c', 'u' || value, 'l', 'c', 't', value, 't', '{}', 's', 0",
@@ -39,13 +32,11 @@ fn persons(number: u32) -> Connection {
     connection
 }
 
-/// The steps that a statement takes.
-fn steps(connection: &Connection, statement: &str, values: &[&dyn ToSql]) -> i32 {
-    let mut statement = connection.prepare(statement).expect(statement);
-    let mut found = statement.query(values).expect("an answer");
-    assert!(found.next().expect("an answer").is_none(), "nothing is due");
-    drop(found);
-    statement.get_status(StatementStatus::VmStep)
+/// The steps that a statement takes that finds nothing.
+fn counted(connection: &Connection, statement: &str, values: &[&dyn ToSql]) -> i32 {
+    let (rows, counted) = steps::run(connection, statement, values);
+    assert_eq!(rows, 0, "nothing is due");
+    counted
 }
 
 #[test]
@@ -53,13 +44,10 @@ fn what_is_swept_is_written_at_the_same_cost_where_a_hundred_times_as_many_rows_
     let (few, many) = (persons(200), persons(20_000));
     let check = |statement: &str, values: &[&dyn ToSql]| {
         let (few, many) = (
-            steps(&few, statement, values),
-            steps(&many, statement, values),
+            counted(&few, statement, values),
+            counted(&many, statement, values),
         );
-        assert!(
-            many <= few + SLACK,
-            "{many} steps among many, {few} among few: {statement}"
-        );
+        steps::are_no_more(few, many, statement);
     };
     for (sweep, numbers) in [
         (FORGET_HEARD, &[1][..]),
