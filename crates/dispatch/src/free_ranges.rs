@@ -105,7 +105,11 @@ async fn end_lost<L: Log + Clone, S: Ledger>(
         let place = usize::try_from(*number).unwrap_or(usize::MAX);
         let known = bounds.get(place);
         let until = known.map_or(u64::MAX, |bounds| bounds.begin);
-        while until > 0 {
+        // Nothing is before the first offset.
+        if until == 0 {
+            continue;
+        }
+        loop {
             let ended = async { shared.ledger.end_free_ranges(of.clone(), until).await };
             let ended = shared.ask(ended).await?;
             if ended.is_empty() {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::budget::Reserved;
 use crate::hanging::Hangs;
 use crate::lane::Lane;
-use crate::ledger::{KeyPlace, Millis, Owed, OwedId, Together};
+use crate::ledger::{KeyPlace, Millis, Owed, OwedId, RedeliveredWith};
 use crate::range_run::RangeRun;
 use crate::recorder::Recorder;
 use crate::room::InFlight;
@@ -174,14 +174,14 @@ impl Item {
     }
 
     /// With what it is redelivered, should it be given up.
-    pub(crate) fn redelivered(&self) -> Option<Together> {
+    pub(crate) fn redelivered(&self) -> Option<RedeliveredWith> {
         let transaction = self.transaction_id()?;
         let (place, key) = (self.order.as_ref()?, self.notification.key.as_deref()?);
         let KeyPlace {
             of, offset, log, ..
         } = KeyPlace::clone(place);
         let key = OrderKey::of_redelivery(&of.topic, of.partition, key);
-        Some(Together {
+        Some(RedeliveredWith {
             transaction,
             place: KeyPlace {
                 of,

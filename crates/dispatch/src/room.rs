@@ -1,9 +1,9 @@
 //! Room for deliveries in flight, and how much of it one account may take beside others.
 //!
 //! The one task that reads the log waits where too many deliveries are in flight, whoever they are
-//! for. So an account whose deliveries wait, because it has more of them than it may make or because
-//! its endpoints are slow, must not fill the room. While notifications of several accounts are
-//! read, each may have as much in flight as there is room left: one beside another a half, two
+//! for. So an account whose deliveries wait, because it has more of them than it may make or
+//! because its endpoints are slow, must not fill the room. While notifications of several accounts
+//! are read, each may have as much in flight as there is room left: one beside another a half, two
 //! beside another a third each, and something is always left. What exceeds that for longer than a
 //! moment is left to ranges. An account that is alone may have all of it.
 

@@ -24,6 +24,10 @@ pub(crate) enum Token<'a> {
 }
 
 /// Takes a list apart.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something of its own, and none excludes another"
+)]
 pub(crate) struct Tokens<'a> {
     rest: &'a [u8],
     /// Whether the list goes on behind the bytes.

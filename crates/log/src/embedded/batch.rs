@@ -7,8 +7,8 @@
 //! has is one byte from [`NAMES`], and a UUID is 16 bytes instead of 36.
 //!
 //! The header repeats what the row's key says: a batch that is all that is left of a damaged store
-//! can still be placed. Of records that retention has removed from between others the header alone is
-//! left.
+//! can still be placed. Of records that retention has removed from between others the header alone
+//! is left.
 
 mod entries;
 

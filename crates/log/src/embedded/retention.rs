@@ -5,8 +5,8 @@
 //! at most the time of what was appended behind it, and now ([`Oldest::counted_ms`]), and with at
 //! least the time of what was removed before it. So no partition stands in for the others. How old
 //! a batch is, the retention clock says ([`clock`]), which no clock that is set moves on at once.
-//! Of too many bytes partitions lose that have more than their share ([`shares`]), and in a partition
-//! the key that has most of it ([`thinning`]).
+//! Of too many bytes partitions lose that have more than their share ([`shares`]), and in a
+//! partition the key that has most of it ([`thinning`]).
 //!
 //! [`Oldest::counted_ms`]: oldest::Oldest::counted_ms
 

@@ -1,10 +1,10 @@
 //! Samples of what is appended: whose keys the bytes of a partition are, without reading them.
 //!
-//! A record of at least the mean distance of samples is one; of smaller ones chance takes some, with
-//! a likelihood that is their size by that distance, and each stands for the whole distance. So the
-//! samples of a key stand for as many bytes as it has, more or less, and nobody can send such records
-//! that others are taken for theirs. Rows go with the records; those of a log that an earlier version
-//! has written, or that had no limit, are missing.
+//! A record of at least the mean distance of samples is one; of smaller ones chance takes some,
+//! with a likelihood that is their size by that distance, and each stands for the whole distance.
+//! So the samples of a key stand for as many bytes as it has, more or less, and nobody can send
+//! such records that others are taken for theirs. Rows go with the records; those of a log that an
+//! earlier version has written, or that had no limit, are missing.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -185,8 +185,8 @@ mod tests {
         const RECORDS: u64 = 1_000_000;
         const BYTES: u64 = 100;
         let mut sampler = Sampler::new(Some(1 << 30));
-        let samples = (0..RECORDS).filter_map(|_| sampler.take(100));
-        let all: u64 = samples.sum();
+        let taken = (0..RECORDS).filter_map(|_| sampler.take(100));
+        let all: u64 = taken.sum();
         let expected = RECORDS * BYTES;
         assert!(all.abs_diff(expected) < expected / 10, "{all}");
     }

@@ -200,8 +200,10 @@ impl Hostile {
     }
 }
 
-/// Hostile users of this host, by their ids.
-const LOCAL_USERS: [(u32, fn(&Scene<'_>)); 6] = [
+/// A hostile user of this host: the id, and what that user does.
+type LocalUser = (u32, fn(&Scene<'_>));
+
+const LOCAL_USERS: [LocalUser; 6] = [
     (local::IMAP_USER, mail::write_everything),
     (local::MAIL_USER, local::flood_events),
     (local::MAIL_USER, local::leave_nonsense),

@@ -45,7 +45,7 @@ fn in_namespace() -> Result<()> {
     let token = server.account_token("1")?;
     let (id, warnings) = endpoint(&server, &token, &url)?;
     ensure!(
-        warnings.contains("`allowed_networks` of [dispatch]"),
+        warnings.contains("`[dispatch] allowed_networks`"),
         "{warnings}"
     );
     let said = post(&server, &token, &format!("endpoints/{id}/test"), "")?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use dovecast_dispatch::ledger::{
-    BEHIND, Claimed, Claiming, DeadLetter, Happened, KeyPlace, Ledger, Owed, Together,
+    BEHIND, Claimed, Claiming, DeadLetter, Happened, KeyPlace, Ledger, Owed, RedeliveredWith,
     TopicPartition,
 };
 use dovecast_notification::{EndpointId, NotificationId, OrderKey};
@@ -43,7 +43,7 @@ fn dead(number: u64, transaction: Option<u128>) -> DeadLetter {
     };
     DeadLetter {
         note: String::new(),
-        together: transaction.map(|transaction| Together {
+        together: transaction.map(|transaction| RedeliveredWith {
             transaction: Uuid::from_u128(transaction),
             place: place(),
         }),

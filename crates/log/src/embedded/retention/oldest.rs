@@ -1,4 +1,5 @@
-//! The oldest batch of a partition, and the oldest of those of all partitions, whatever clocks said.
+//! The oldest batch of a partition, and the oldest of those of all partitions, whatever clocks
+//! said.
 
 use std::sync::Arc;
 

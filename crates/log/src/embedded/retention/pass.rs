@@ -194,7 +194,8 @@ impl<'s> Pass<'s> {
         let id = first.partition().id;
         let records = records(&first);
         if records > 0 {
-            self.count_unread(&first, &[first.base..first.end])?;
+            let offsets = first.base..first.end;
+            self.count_unread(&first, std::slice::from_ref(&offsets))?;
         }
         if is_of_key && records > 0 {
             self.thinning.count(&first, records);

@@ -71,7 +71,8 @@ impl Shares {
         self.total.saturating_sub(self.limit)
     }
 
-    /// Whether there are so many bytes more than may be kept that it does not matter whose they are.
+    /// Whether there are so many bytes more than may be kept that it does not matter whose they
+    /// are.
     pub(super) fn is_far_too_much(&self) -> bool {
         self.excess() > self.limit / FAR_TOO_MUCH
     }
@@ -95,8 +96,8 @@ impl Shares {
     }
 
     /// What was not read by a group of what goes next, or behind less than there is room for: one
-    /// step may remove more than one batch, and what was read goes before it. `heavy`: whose records
-    /// go next, where it is not all records of the partition.
+    /// step may remove more than one batch, and what was read goes before it. `heavy`: whose
+    /// records go next, where it is not all records of the partition.
     pub(super) fn unread_soon(
         &self,
         (transaction, needed): (&Transaction<'_>, &Needed),

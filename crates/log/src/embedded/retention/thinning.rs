@@ -1,12 +1,12 @@
-//! Which key loses records within a partition that has more than its share: the one that has most of
-//! it, if that is a good part. Batches are written anew without its oldest records.
+//! Which key loses records within a partition that has more than its share: the one that has most
+//! of it, if that is a good part. Batches are written anew without its oldest records.
 //!
-//! Who has most, samples say (`sample.rs`), and where its oldest records are. A batch that is written
-//! anew becomes one for each run of records: those that stay are as they were, with their offsets;
-//! of those that go a batch without records is left, which tells readers that they were removed, and
-//! takes in its neighbours of the same kind. All of it is in the transaction of the pass: after a
-//! crash it is there or not. The last batch of a partition is never written anew, so there always
-//! are records behind those that are gone.
+//! Who has most, samples say (`sample.rs`), and where its oldest records are. A batch that is
+//! written anew becomes one for each run of records: those that stay are as they were, with their
+//! offsets; of those that go a batch without records is left, which tells readers that they were
+//! removed, and takes in its neighbours of the same kind. All of it is in the transaction of the
+//! pass: after a crash it is there or not. The last batch of a partition is never written anew, so
+//! there always are records behind those that are gone.
 
 mod rewrite;
 
@@ -71,7 +71,7 @@ impl Cursors {
 pub(super) enum Thinned {
     /// No key has so much of it, or it has nothing that may go.
     Nobody,
-    /// Its oldest batch is the key's, or has no records any more: it goes as a whole.
+    /// The oldest batch is the key's, or has no records any more: it goes as a whole.
     Oldest,
     /// Records are gone.
     Records(Removed),
@@ -323,16 +323,16 @@ fn weigh(most: &[(i64, u64)], partition_bytes: u64) -> Option<Heavy> {
 fn owned(entries: &[Entry<'_>], owner: i64) -> Vec<bool> {
     let mut last: Option<(Option<&[u8]>, bool)> = None;
     let is_owned = |entry: &Entry<'_>| sample::owner(entry.key) == owner;
-    let mut owned = Vec::with_capacity(entries.len());
+    let mut theirs = Vec::with_capacity(entries.len());
     for entry in entries {
         let is_owned = match last {
             Some((key, is_owned)) if key == entry.key => is_owned,
             _ => is_owned(entry),
         };
         last = Some((entry.key, is_owned));
-        owned.push(is_owned);
+        theirs.push(is_owned);
     }
-    owned
+    theirs
 }
 
 /// Records of keys that are removed and were not told of yet, by topic and partition.

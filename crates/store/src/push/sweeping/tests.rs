@@ -9,7 +9,7 @@ use crate::push::metadata::{COME_BACK, GIVE_UP, LEFT};
 use crate::push::time::AHEAD;
 use crate::steps;
 
-/// So many persons, each with a row of every kind.
+/// A database with so many persons, each with a row of every kind.
 fn persons(number: u32) -> Connection {
     let connection = steps::empty();
     for insert in [
@@ -58,9 +58,9 @@ fn what_is_swept_is_written_at_the_same_cost_where_a_hundred_times_as_many_rows_
         (FORGET_LEASES, &[1][..]),
     ] {
         let names = ["c", "u7", "c", "u8", "c", "u9"];
-        let named = names.chunks(2);
-        let named = named.map(|one| (one[0].to_owned(), one[1].to_owned()));
-        let act = sweep.act_on(numbers, named.collect());
+        let persons = names.chunks(2);
+        let persons = persons.map(|one| (one[0].to_owned(), one[1].to_owned()));
+        let act = sweep.act_on(numbers, persons.collect());
         let numbers = numbers.iter().map(|number| number as &dyn ToSql);
         let names = names.iter().map(|name| name as &dyn ToSql);
         check(act.text(), &numbers.chain(names).collect::<Vec<_>>());

@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// So many commits of ten records each.
+    /// Appends so many commits of ten records each.
     fn flood(&mut self, key: &str, commits: usize) {
         for _ in 0..commits {
             self.append(&[key; 10]);
