@@ -274,117 +274,120 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    /// Command lines that make no sense, and a part of what is said of each.
+    const SENSELESS: &[(&str, &str)] = &[
+        (
+            "tail --from yesterday",
+            "`yesterday` is none of `beginning`, `end`, `last:N` and an RFC 3339 time",
+        ),
+        ("tail --from last:", "`last:` is none of"),
+        ("tail --count 0", "0 is not in 1.."),
+        ("dead-letters --limit 0", "0 is not in 1.."),
+        (
+            "attempts x",
+            "`x` is no id of an endpoint (a UUID): `dovecast endpoints` lists them",
+        ),
+        ("dead-letters --endpoint x", "`x` is no id of an endpoint"),
+        ("tokens remove x", "`x` is no id of a token (a UUID)"),
+        (
+            "tokens add a --scope admin --expires yesterday",
+            "`yesterday` is no time, expected one of RFC 3339",
+        ),
+        (
+            "redeliver 00000000-0000-0000-0000-000000000007 --since yesterday",
+            "`yesterday` is no time",
+        ),
+        (
+            "attempts 00000000-0000-0000-0000-000000000007 --limit 0",
+            "0 is not in 1..",
+        ),
+        (
+            "tail --kind MessageGone",
+            "unknown event `MessageGone` (known: ",
+        ),
+        ("tail --format xml", "[possible values: pretty, json, raw]"),
+        ("send --header a", "`a` is not `NAME=VALUE`"),
+        ("send --header =a", "`=a` is not `NAME=VALUE`"),
+        ("send --application a", "--event-type <EVENT_TYPE>"),
+        ("send --level info", "--account-id <ACCOUNT_ID>"),
+        ("send -u 7 -a b", "--event-type <EVENT_TYPE>"),
+        ("send -u 7 --count 0", "0 is not in 1..=1000000"),
+        (
+            "send --event --application a --event-type b --account-id 1",
+            "cannot be used with",
+        ),
+        (
+            "send --application a --event-type b --account-id 1 --message-json {",
+            "not JSON",
+        ),
+        (
+            "send --application a --event-type b --account-id 1 --timestamp today",
+            "today",
+        ),
+        ("send -u 7 --topic a/b", "`a/b` is not a topic"),
+        ("send -u ", "this is not a name"),
+        ("send -u 7 -a  -e b", "this is not a name"),
+        ("tail --topic a/b", "`a/b` is not a topic"),
+        ("redeliver", "redeliver <ENDPOINT> --since <TIME>"),
+        ("redeliver", "redeliver <ENDPOINT> --all"),
+        (
+            "dead-letters drop 00000000-0000-0000-0000-000000000007",
+            "drop <ENDPOINT> --since <TIME>",
+        ),
+        (
+            "redeliver 00000000-0000-0000-0000-000000000007 --all --since 2026-01-01T00:00:00Z",
+            "cannot be used with",
+        ),
+        ("bench", "dispatch"),
+        ("plan --mailboxes 1", "--events-per-second <E>"),
+        (
+            "plan --mailboxes 0 --events-per-second 1",
+            "0 is not in 1..=100000000000",
+        ),
+        (
+            "plan --mailboxes 1 --events-per-second 18446744073709551616",
+            "number too large to fit in target type",
+        ),
+        ("plan --mailboxes many --events-per-second 1", "'many'"),
+        ("bench dispatch --counts 0", "0 is not in 1..=1000000"),
+        ("bench dispatch --listen here", "here"),
+        ("redeliver 7", "7"),
+        (
+            "redeliver 00000000-0000-0000-0000-000000000007",
+            "<NOTIFICATION>",
+        ),
+        (
+            "redeliver 00000000-0000-0000-0000-000000000007 msg_7",
+            "`msg_7` is neither the id of a notification nor a `webhook-id`",
+        ),
+        (
+            "redeliver 00000000-0000-0000-0000-000000000007 --since today",
+            "today",
+        ),
+        (
+            "endpoints change 00000000-0000-0000-0000-000000000007 --set paused",
+            "`paused` is not `ATTRIBUTE=VALUE`",
+        ),
+        ("endpoints add --name a", "--account-id <NUMBER>"),
+        (
+            "filters set 00000000-0000-0000-0000-000000000007 --anything --app a",
+            "cannot be used with",
+        ),
+        (
+            "dead-letters drop 00000000-0000-0000-0000-000000000007",
+            "<NOTIFICATION>",
+        ),
+        ("tokens remove 7", "7"),
+        (
+            "--config /nowhere config",
+            "a file is checked with `dovecast config --check FILE`",
+        ),
+        ("follow", "unrecognized subcommand 'follow'"),
+    ];
+
     #[test]
     fn what_makes_no_sense_is_refused_with_its_name() {
-        for (line, expected) in [
-            (
-                "tail --from yesterday",
-                "`yesterday` is none of `beginning`, `end`, `last:N` and an RFC 3339 time",
-            ),
-            ("tail --from last:", "`last:` is none of"),
-            ("tail --count 0", "0 is not in 1.."),
-            ("dead-letters --limit 0", "0 is not in 1.."),
-            (
-                "attempts x",
-                "`x` is no id of an endpoint (a UUID): `dovecast endpoints` lists them",
-            ),
-            ("dead-letters --endpoint x", "`x` is no id of an endpoint"),
-            ("tokens remove x", "`x` is no id of a token (a UUID)"),
-            (
-                "tokens add a --scope admin --expires yesterday",
-                "`yesterday` is no time, expected one of RFC 3339",
-            ),
-            (
-                "redeliver 00000000-0000-0000-0000-000000000007 --since yesterday",
-                "`yesterday` is no time",
-            ),
-            (
-                "attempts 00000000-0000-0000-0000-000000000007 --limit 0",
-                "0 is not in 1..",
-            ),
-            (
-                "tail --kind MessageGone",
-                "unknown event `MessageGone` (known: ",
-            ),
-            ("tail --format xml", "[possible values: pretty, json, raw]"),
-            ("send --header a", "`a` is not `NAME=VALUE`"),
-            ("send --header =a", "`=a` is not `NAME=VALUE`"),
-            ("send --application a", "--event-type <EVENT_TYPE>"),
-            ("send --level info", "--account-id <ACCOUNT_ID>"),
-            ("send -u 7 -a b", "--event-type <EVENT_TYPE>"),
-            ("send -u 7 --count 0", "0 is not in 1..=1000000"),
-            (
-                "send --event --application a --event-type b --account-id 1",
-                "cannot be used with",
-            ),
-            (
-                "send --application a --event-type b --account-id 1 --message-json {",
-                "not JSON",
-            ),
-            (
-                "send --application a --event-type b --account-id 1 --timestamp today",
-                "today",
-            ),
-            ("send -u 7 --topic a/b", "`a/b` is not a topic"),
-            ("send -u ", "this is not a name"),
-            ("send -u 7 -a  -e b", "this is not a name"),
-            ("tail --topic a/b", "`a/b` is not a topic"),
-            ("redeliver", "redeliver <ENDPOINT> --since <TIME>"),
-            ("redeliver", "redeliver <ENDPOINT> --all"),
-            (
-                "dead-letters drop 00000000-0000-0000-0000-000000000007",
-                "drop <ENDPOINT> --since <TIME>",
-            ),
-            (
-                "redeliver 00000000-0000-0000-0000-000000000007 --all --since 2026-01-01T00:00:00Z",
-                "cannot be used with",
-            ),
-            ("bench", "dispatch"),
-            ("plan --mailboxes 1", "--events-per-second <E>"),
-            (
-                "plan --mailboxes 0 --events-per-second 1",
-                "0 is not in 1..=100000000000",
-            ),
-            (
-                "plan --mailboxes 1 --events-per-second 18446744073709551616",
-                "number too large to fit in target type",
-            ),
-            ("plan --mailboxes many --events-per-second 1", "'many'"),
-            ("bench dispatch --counts 0", "0 is not in 1..=1000000"),
-            ("bench dispatch --listen here", "here"),
-            ("redeliver 7", "7"),
-            (
-                "redeliver 00000000-0000-0000-0000-000000000007",
-                "<NOTIFICATION>",
-            ),
-            (
-                "redeliver 00000000-0000-0000-0000-000000000007 msg_7",
-                "`msg_7` is neither the id of a notification nor a `webhook-id`",
-            ),
-            (
-                "redeliver 00000000-0000-0000-0000-000000000007 --since today",
-                "today",
-            ),
-            (
-                "endpoints change 00000000-0000-0000-0000-000000000007 --set paused",
-                "`paused` is not `ATTRIBUTE=VALUE`",
-            ),
-            ("endpoints add --name a", "--account-id <NUMBER>"),
-            (
-                "filters set 00000000-0000-0000-0000-000000000007 --anything --app a",
-                "cannot be used with",
-            ),
-            (
-                "dead-letters drop 00000000-0000-0000-0000-000000000007",
-                "<NOTIFICATION>",
-            ),
-            ("tokens remove 7", "7"),
-            (
-                "--config /nowhere config",
-                "a file is checked with `dovecast config --check FILE`",
-            ),
-            ("follow", "unrecognized subcommand 'follow'"),
-        ] {
+        for (line, expected) in SENSELESS {
             let words = ["dovecast"].into_iter().chain(line.split(' '));
             let parsed = Arguments::try_parse_from(words);
             let error = parsed.and_then(Arguments::checked).expect_err(line);

@@ -38,8 +38,8 @@ async fn what_is_owed_of_a_partition_of_another_log_is_left_alone_as_of_no_parti
             log: Some(Arc::from("theirs")),
         }),
     };
-    let owes = [Happened::Owed(owed.clone())];
-    world.ledger.record(&owes).await.expect("it is there");
+    let happened = [Happened::Owed(owed.clone())];
+    world.ledger.record(&happened).await.expect("it is there");
     world.start();
     world.notify(10).await;
     until_taken(&sink, 10).await;

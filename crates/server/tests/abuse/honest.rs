@@ -117,15 +117,17 @@ impl<'s, V: Voice> Honest<'s, V> {
         let mut served = Ok(());
         let all_there = poll_until(PATIENCE, || {
             served = self.voice.serve();
-            (served.is_err() || self.missing() == 0).then_some(())
+            let is_there = self.missing().iter().all(|missing| *missing == 0);
+            (served.is_err() || is_there).then_some(())
         });
         served?;
         ensure!(
             all_there.is_some() && self.next() > first,
-            "{} of {} are missing: {}",
+            "of {} are missing, by receivers, {:?}: {}\n{}",
+            self.sent.len(),
             self.missing(),
-            self.sent.len() * self.arrivals.len(),
-            self.scene.server.server_log()
+            self.scene.server.server_log(),
+            self.scene.server.get("/metrics")?.1
         );
         let mut took = Vec::new();
         for (number, at) in self.sent.range(first..) {
@@ -137,14 +139,14 @@ impl<'s, V: Voice> Honest<'s, V> {
         Ok(took)
     }
 
-    /// How many have not arrived, counted for each receiver.
-    fn missing(&self) -> usize {
+    /// How many have not arrived at each receiver.
+    fn missing(&self) -> Vec<usize> {
         let missing = |arrivals: &Arrivals| {
             let arrived = arrivals.lock();
             let missing = |number: &&u64| !arrived.contains_key(number);
             self.sent.keys().filter(missing).count()
         };
-        self.arrivals.iter().map(missing).sum()
+        self.arrivals.iter().map(missing).collect()
     }
 
     /// Number of the next notification.

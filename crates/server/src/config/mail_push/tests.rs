@@ -39,111 +39,114 @@ fn names_of_open_xchange_are_understood_and_lists_of_clients_may_be_text_with_co
     assert!(!format!("{section:?}").contains("geheim"));
 }
 
+/// Configurations that do not go together, and a part of what is said of each.
+const REFUSED: &[(&str, &str)] = &[
+    ("[mail_push]\nsession_hours = 0", "a number from 1 to 8760"),
+    (
+        "[mail_push]\nsession_hour = 1",
+        "unknown field `session_hour`",
+    ),
+    (
+        "[mail_push]\npassword_source = 'all'",
+        "`all` is no source of passwords",
+    ),
+    (
+        "[mail_push]\npassword_source = 'global'",
+        "needs `master_user`",
+    ),
+    (
+        "[mail_push]\nmaster_user = 'm'",
+        "is nothing without `master_password`",
+    ),
+    (
+        "[mail_push]\nmaster_password = 'geheim'",
+        "is nothing without",
+    ),
+    (
+        "[mail_push.sources]\norder = []",
+        "an empty list, expected at least one source",
+    ),
+    (
+        "[mail_push.sources]\norder = ['imap']",
+        "`imap` is no source, expected events",
+    ),
+    (
+        "[mail_push.sources]\norder = ['events', 'events']",
+        "`events` is there twice",
+    ),
+    (
+        "[mail_push.auth]\nimap = 'https://host'",
+        "this is no IMAP server",
+    ),
+    (
+        "[mail_push.auth]\nimap = 'imap://joe:geheim@host'",
+        "this is no IMAP server",
+    ),
+    (
+        "[mail_push.credstorage]\nenabled = true",
+        "needs `passcrypt` or `passcrypt_file`",
+    ),
+    (
+        "[mail_push.admin]\nuser = 'a'",
+        "`user` and `password` or `password_file` in [mail_push.admin] go together",
+    ),
+    (
+        "[mail_push.admin]\nuser = 'a'\npassword = 'b'\npassword_file = '/c'",
+        "`password` and `password_file` in [mail_push.admin] are both there",
+    ),
+    (
+        "[mail_push.admin]\nuser = 'a:b'\npassword = 'geheim'",
+        "`a:b` is not a user of basic authentication",
+    ),
+    (
+        "[mail_push.webpush]\nkey_file = ''",
+        "an empty text, expected a path, `env:VARIABLE` or `credential:NAME`",
+    ),
+    (
+        "[mail_push.webpush]\nsubject = 'postmaster'",
+        "does not begin with `mailto:`",
+    ),
+    (
+        "[mail_push.apns]\nkey_id = 'i'",
+        "needs `key_file`, `key_id`, `team_id` and `topic`",
+    ),
+    (
+        "[mail_push.imapidle]\nsupports_permanent_listeners = true",
+        "needs `server`",
+    ),
+    (
+        "[mail_push.dovecot]\nimap_insecure = true",
+        "needs `imap`, or `doveadm_url`",
+    ),
+    (
+        "[mail_push.dovecot]\nimap = 'imaps://h'\ndoveadm_url = 'http://h/'",
+        "`doveadm_url` and `doveadm_api_key_file` in [mail_push.dovecot] are nothing without each other",
+    ),
+    (
+        "[mail_push.dovecot]\ndoveadm_url = 'http://u:geheim@h'",
+        "without a user",
+    ),
+    (
+        "[mail_push.mailnotify]\nlisten = 'here'",
+        "`here` is not an address to listen on",
+    ),
+    (
+        "[mail_push.mailnotify]\nallow = ['here']",
+        "`here` is not an address or network",
+    ),
+    (
+        "[http]\napi_prefix = '/api/push/v1'",
+        "`/api/push/v1` is not a prefix of paths",
+    ),
+    (
+        "[http]\napi_prefix = '/api/push/v1/hooks'",
+        "is not a prefix of paths",
+    ),
+];
+
 #[test]
 fn what_does_not_go_together_is_said() {
-    for (text, expected) in [
-        ("[mail_push]\nsession_hours = 0", "a number from 1 to 8760"),
-        (
-            "[mail_push]\nsession_hour = 1",
-            "unknown field `session_hour`",
-        ),
-        (
-            "[mail_push]\npassword_source = 'all'",
-            "`all` is no source of passwords",
-        ),
-        (
-            "[mail_push]\npassword_source = 'global'",
-            "needs `master_user`",
-        ),
-        (
-            "[mail_push]\nmaster_user = 'm'",
-            "is nothing without `master_password`",
-        ),
-        (
-            "[mail_push]\nmaster_password = 'geheim'",
-            "is nothing without",
-        ),
-        (
-            "[mail_push.sources]\norder = []",
-            "an empty list, expected at least one source",
-        ),
-        (
-            "[mail_push.sources]\norder = ['imap']",
-            "`imap` is no source, expected events",
-        ),
-        (
-            "[mail_push.sources]\norder = ['events', 'events']",
-            "`events` is there twice",
-        ),
-        (
-            "[mail_push.auth]\nimap = 'https://host'",
-            "this is no IMAP server",
-        ),
-        (
-            "[mail_push.auth]\nimap = 'imap://joe:geheim@host'",
-            "this is no IMAP server",
-        ),
-        (
-            "[mail_push.credstorage]\nenabled = true",
-            "needs `passcrypt` or `passcrypt_file`",
-        ),
-        (
-            "[mail_push.admin]\nuser = 'a'",
-            "`user` and `password` or `password_file` in [mail_push.admin] go together",
-        ),
-        (
-            "[mail_push.admin]\nuser = 'a'\npassword = 'b'\npassword_file = '/c'",
-            "`password` and `password_file` in [mail_push.admin] are both there",
-        ),
-        (
-            "[mail_push.admin]\nuser = 'a:b'\npassword = 'geheim'",
-            "`a:b` is not a user of basic authentication",
-        ),
-        (
-            "[mail_push.webpush]\nkey_file = ''",
-            "an empty text, expected a path, `env:VARIABLE` or `credential:NAME`",
-        ),
-        (
-            "[mail_push.webpush]\nsubject = 'postmaster'",
-            "does not begin with `mailto:`",
-        ),
-        (
-            "[mail_push.apns]\nkey_id = 'i'",
-            "needs `key_file`, `key_id`, `team_id` and `topic`",
-        ),
-        (
-            "[mail_push.imapidle]\nsupports_permanent_listeners = true",
-            "needs `server`",
-        ),
-        (
-            "[mail_push.dovecot]\nimap_insecure = true",
-            "needs `imap`, or `doveadm_url`",
-        ),
-        (
-            "[mail_push.dovecot]\nimap = 'imaps://h'\ndoveadm_url = 'http://h/'",
-            "`doveadm_url` and `doveadm_api_key_file` in [mail_push.dovecot] are nothing without each other",
-        ),
-        (
-            "[mail_push.dovecot]\ndoveadm_url = 'http://u:geheim@h'",
-            "without a user",
-        ),
-        (
-            "[mail_push.mailnotify]\nlisten = 'here'",
-            "`here` is not an address to listen on",
-        ),
-        (
-            "[mail_push.mailnotify]\nallow = ['here']",
-            "`here` is not an address or network",
-        ),
-        (
-            "[http]\napi_prefix = '/api/push/v1'",
-            "`/api/push/v1` is not a prefix of paths",
-        ),
-        (
-            "[http]\napi_prefix = '/api/push/v1/hooks'",
-            "is not a prefix of paths",
-        ),
-    ] {
+    for (text, expected) in REFUSED {
         refused(text, expected);
     }
 }
