@@ -40,7 +40,8 @@ pub struct Owed {
     pub content: Bytes,
     /// Attempts that have failed.
     pub failures: u32,
-    /// Not before this time; [`BEHIND`](super::BEHIND): not before the one before it of its key is done.
+    /// Not before this time; [`BEHIND`](super::BEHIND): not before the one before it of its key is
+    /// done.
     pub due_ms: Millis,
     /// Why the last attempt has failed; empty before the first.
     pub reason: String,
