@@ -4,23 +4,19 @@
 //! Endpoints of an account take turns, each of which is a time from which on one delivery may
 //! begin. Nothing here is locked while a lane is: a lane asks with its own lock held.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use dovecast_log::{LineLimit, RateLimits};
 
-use crate::locks::Lock;
-
-/// How many accounts are known before those are looked for that have no endpoint any more.
-const FIRST_SWEEP: usize = 1_000;
+use crate::by_account::ByAccount;
 
 /// The paces of all accounts.
 #[derive(Debug)]
 pub struct AccountPaces {
     bounds: Arc<Bounds>,
-    accounts: Lock<Accounts>,
+    paces: ByAccount<AccountPace>,
 }
 
 #[derive(Debug)]
@@ -31,12 +27,6 @@ struct Bounds {
     /// Times are counted from here.
     start: Instant,
     lines: LineLimit,
-}
-
-#[derive(Debug)]
-struct Accounts {
-    paces: HashMap<Arc<str>, Weak<AccountPace>>,
-    sweep_at: usize,
 }
 
 /// How fast attempts of one account may begin. Its endpoints share it.
@@ -62,13 +52,7 @@ impl AccountPaces {
         };
         Self {
             bounds: Arc::new(bounds),
-            accounts: Lock::new(
-                "account paces",
-                Accounts {
-                    paces: HashMap::new(),
-                    sweep_at: FIRST_SWEEP,
-                },
-            ),
+            paces: ByAccount::new("account paces"),
         }
     }
 
@@ -77,22 +61,11 @@ impl AccountPaces {
         if self.bounds.limits == RateLimits::default() {
             return None;
         }
-        let mut accounts = self.accounts.lock();
-        if let Some(pace) = accounts.paces.get(account).and_then(Weak::upgrade) {
-            return Some(pace);
-        }
-        if accounts.paces.len() >= accounts.sweep_at {
-            accounts.paces.retain(|_, pace| pace.strong_count() > 0);
-            accounts.sweep_at = (2 * accounts.paces.len()).max(FIRST_SWEEP);
-        }
-        let pace = Arc::new(AccountPace {
+        Some(self.paces.of(account, || AccountPace {
             bounds: Arc::clone(&self.bounds),
             account: Arc::clone(account),
             due_ns: AtomicU64::new(0),
-        });
-        let known = Arc::downgrade(&pace);
-        accounts.paces.insert(Arc::clone(account), known);
-        Some(pace)
+        }))
     }
 }
 
@@ -194,17 +167,5 @@ mod tests {
         assert!(!Arc::ptr_eq(&pace, &paces.of(&other).expect("a pace")));
         let unlimited = AccountPaces::new(RateLimits::default(), SECOND);
         assert!(unlimited.of(&one).is_none());
-    }
-
-    #[test]
-    fn accounts_without_an_endpoint_are_forgotten() {
-        let paces = AccountPaces::new(RateLimits { count: 1, bytes: 0 }, SECOND);
-        let kept = paces.of(&Arc::from("kept"));
-        for number in 0..10 * FIRST_SWEEP {
-            assert!(paces.of(&Arc::from(number.to_string())).is_some());
-        }
-        let accounts = paces.accounts.lock();
-        assert!(accounts.paces.len() <= FIRST_SWEEP);
-        assert!(kept.is_some() && accounts.paces.contains_key("kept"));
     }
 }

@@ -13,6 +13,7 @@
 //! | `lane`, `lane/gate` | the queue of an endpoint; when a delivery of it may begin |
 //! | `worker` | has the deliveries of a lane made |
 //! | `account_pace` | how many attempts an account may have made, over all of its endpoints |
+//! | `by_account` | what the endpoints of an account share |
 //! | `host` | what endpoints of one host have in common |
 //! | `hanging` | how many attempts may hang, and how much memory they may hold |
 //! | `lanes` | looks after all lanes now and then |
@@ -60,6 +61,7 @@ mod behind;
 mod bounds;
 mod budget;
 mod buried;
+mod by_account;
 mod catch_up;
 mod clock;
 mod consume;

@@ -7,14 +7,13 @@
 //! beside another a third each, and something is always left. What exceeds that for longer than a
 //! moment is left to ranges. An account that is alone may have all of it.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::locks::Lock;
+use crate::by_account::ByAccount;
 use crate::stats::Counters;
 
 /// How often it is looked whether there is room again, besides waiting for [`Room::news`].
@@ -23,8 +22,6 @@ pub(crate) const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const EXCESS_PATIENCE: Duration = Duration::from_millis(20);
 /// For how long an account is not alone after something was read for another one.
 const COMPANY: Duration = Duration::from_secs(1);
-/// How many accounts are known before those are looked for that have no lane any more.
-const FIRST_SWEEP: usize = 1_000;
 /// A time that has not come.
 const NEVER: u64 = u64::MAX;
 
@@ -41,14 +38,9 @@ pub(crate) struct Room {
     last: AtomicU64,
     /// When that was another one than before.
     changed_ms: AtomicU64,
-    accounts: Lock<Accounts>,
-}
-
-#[derive(Debug)]
-struct Accounts {
-    shares: HashMap<Arc<str>, Weak<Share>>,
-    next: u64,
-    sweep_at: usize,
+    shares: ByAccount<Share>,
+    /// Number that the next account gets.
+    next: AtomicU64,
 }
 
 /// What one account has of the room. The lanes of its endpoints share it.
@@ -85,32 +77,15 @@ impl Room {
             start: Instant::now(),
             last: AtomicU64::new(0),
             changed_ms: AtomicU64::new(NEVER),
-            accounts: Lock::new(
-                "accounts in flight",
-                Accounts {
-                    shares: HashMap::new(),
-                    next: 1,
-                    sweep_at: FIRST_SWEEP,
-                },
-            ),
+            shares: ByAccount::new("accounts in flight"),
+            next: AtomicU64::new(1),
         })
     }
 
     /// What an account has of the room.
     pub(crate) fn share(&self, account: &Arc<str>) -> Arc<Share> {
-        let mut accounts = self.accounts.lock();
-        if let Some(share) = accounts.shares.get(account).and_then(Weak::upgrade) {
-            return share;
-        }
-        if accounts.shares.len() >= accounts.sweep_at {
-            accounts.shares.retain(|_, share| share.strong_count() > 0);
-            accounts.sweep_at = (2 * accounts.shares.len()).max(FIRST_SWEEP);
-        }
-        let share = Share::new(accounts.next);
-        accounts.next += 1;
-        let known = Arc::downgrade(&share);
-        accounts.shares.insert(Arc::clone(account), known);
-        share
+        let number = || self.next.fetch_add(1, Ordering::Relaxed);
+        self.shares.of(account, || Share::new(number()))
     }
 
     pub(crate) fn take(self: &Arc<Self>, share: &Arc<Share>) -> InFlight {
@@ -167,18 +142,18 @@ impl Room {
 }
 
 impl Share {
-    fn new(number: u64) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(number: u64) -> Self {
+        Self {
             number,
             in_flight: AtomicU64::new(0),
             exceeds_since_ms: AtomicU64::new(NEVER),
-        })
+        }
     }
 
     /// That of an account of which nothing else is known.
     #[cfg(test)]
     pub(crate) fn alone() -> Arc<Self> {
-        Self::new(1)
+        Arc::new(Self::new(1))
     }
 }
 
@@ -265,15 +240,5 @@ mod tests {
         let held: Vec<_> = (0..MOST).map(|_| room.take(&one)).collect();
         assert!(!room.standing(&one, begin + 2 * EXCESS_PATIENCE).exceeds);
         drop(held);
-    }
-
-    #[test]
-    fn accounts_without_a_lane_are_forgotten() {
-        let (room, one, _) = room();
-        for number in 0..10 * FIRST_SWEEP {
-            room.share(&Arc::from(format!("other {number}")));
-        }
-        assert!(Arc::ptr_eq(&one, &room.share(&Arc::from("1"))));
-        assert!(room.accounts.lock().shares.len() <= FIRST_SWEEP);
     }
 }

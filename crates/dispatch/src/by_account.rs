@@ -1,0 +1,62 @@
+//! What the endpoints of an account share: one for each account, as long as anybody has it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use crate::locks::Lock;
+
+/// How many accounts are known before those are looked for of whom nobody has anything any more.
+const FIRST_SWEEP: usize = 1_000;
+
+/// Something of each account.
+#[derive(Debug)]
+pub(crate) struct ByAccount<T>(Lock<Known<T>>);
+
+#[derive(Debug)]
+struct Known<T> {
+    of: HashMap<Arc<str>, Weak<T>>,
+    sweep_at: usize,
+}
+
+impl<T> ByAccount<T> {
+    /// `name` is that of its lock.
+    pub(crate) fn new(name: &'static str) -> Self {
+        let known = Known {
+            of: HashMap::new(),
+            sweep_at: FIRST_SWEEP,
+        };
+        Self(Lock::new(name, known))
+    }
+
+    /// What an account has; made where nobody has it.
+    pub(crate) fn of(&self, account: &Arc<str>, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut known = self.0.lock();
+        if let Some(shared) = known.of.get(account).and_then(Weak::upgrade) {
+            return shared;
+        }
+        if known.of.len() >= known.sweep_at {
+            known.of.retain(|_, shared| shared.strong_count() > 0);
+            known.sweep_at = (2 * known.of.len()).max(FIRST_SWEEP);
+        }
+        let shared = Arc::new(make());
+        let weak = Arc::downgrade(&shared);
+        known.of.insert(Arc::clone(account), weak);
+        shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_of_whom_nobody_has_anything_are_forgotten() {
+        let all = ByAccount::new("all");
+        let kept = all.of(&Arc::from("kept"), || 0);
+        for number in 1..10 * FIRST_SWEEP {
+            assert_eq!(*all.of(&Arc::from(number.to_string()), || number), number);
+        }
+        assert!(all.0.lock().of.len() <= FIRST_SWEEP);
+        assert!(Arc::ptr_eq(&kept, &all.of(&Arc::from("kept"), || 1)));
+    }
+}
