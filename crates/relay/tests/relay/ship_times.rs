@@ -1,6 +1,7 @@
 //! The times of what is shipped: a log removes records by them, and an old backlog has to be read
 //! there first.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -108,21 +109,27 @@ async fn committed(spool: &Embedded) {
         .expect("committed");
 }
 
-#[tokio::test]
-async fn an_old_backlog_has_the_time_of_shipping_and_its_own_time_in_a_header_and_is_shipped_once()
-{
-    let dir = tempfile::tempdir().expect("a directory");
+/// A spool, and the log that it is shipped to.
+fn spool_and_target(dir: &Path, answers: bool) -> (Embedded, Target) {
     let options = EmbeddedOptions {
         retain_for_group: Some("kafka".to_owned()),
         ..EmbeddedOptions::default()
     };
-    let spool = Embedded::open(&dir.path().join("spool"), &options).expect("a spool");
-    let log = Embedded::open(&dir.path().join("target"), &EmbeddedOptions::default());
-    let mut target = Target {
+    let spool = Embedded::open(&dir.join("spool"), &options).expect("a spool");
+    let log = Embedded::open(&dir.join("target"), &EmbeddedOptions::default());
+    let target = Target {
         log: log.expect("a target"),
-        answers: true,
+        answers,
         asked: Arc::default(),
     };
+    (spool, target)
+}
+
+#[tokio::test]
+async fn an_old_backlog_has_the_time_of_shipping_and_its_own_time_in_a_header_and_is_shipped_once()
+{
+    let dir = tempfile::tempdir().expect("a directory");
+    let (spool, mut target) = spool_and_target(dir.path(), true);
     let begin = now_ms();
     let old = |number| record(number, begin - 10 * DAY_MS);
     spool.append(vec![old(0)]).await.expect("room");
@@ -169,17 +176,7 @@ async fn an_old_backlog_has_the_time_of_shipping_and_its_own_time_in_a_header_an
 #[tokio::test]
 async fn what_is_shipped_after_the_clock_was_ahead_is_found_in_the_target() {
     let dir = tempfile::tempdir().expect("a directory");
-    let options = EmbeddedOptions {
-        retain_for_group: Some("kafka".to_owned()),
-        ..EmbeddedOptions::default()
-    };
-    let spool = Embedded::open(&dir.path().join("spool"), &options).expect("a spool");
-    let log = Embedded::open(&dir.path().join("target"), &EmbeddedOptions::default());
-    let mut target = Target {
-        log: log.expect("a target"),
-        answers: false,
-        asked: Arc::default(),
-    };
+    let (spool, mut target) = spool_and_target(dir.path(), false);
     let ahead = Mark {
         name: "shipped t".to_owned(),
         value: u64::try_from(now_ms() + DAY_MS / 24).expect("after 1970"),
