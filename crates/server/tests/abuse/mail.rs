@@ -14,9 +14,9 @@ use dovecast_testkit::process::poll_until;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::Scene;
 use crate::honest::{Arrivals, Honest, Voice, receiver};
 use crate::local::{client, finish, record};
+use crate::{Scene, is_soak};
 
 /// The honest mail user, and the account of that user.
 const ANN: &str = "ann@example.org";
@@ -125,7 +125,13 @@ impl Told {
     pub(crate) fn honest<'s>(&self, scene: &'s Scene<'s>) -> Honest<'s, MailProcess> {
         let first = self.processes.fetch_add(1, Ordering::Relaxed) * MAILS_OF_PROCESS;
         let process = MailProcess(client(scene, "lmtp"));
-        Honest::new(scene, process, self.arrivals.clone(), first)
+        let mut arrivals = self.arrivals.clone();
+        if !is_soak() {
+            // What is in order waits for the store, which a server that is not optimised keeps busy
+            // for minutes. That nobody else is spoken for is looked at all the same.
+            arrivals.remove(0);
+        }
+        Honest::new(scene, process, arrivals, first)
     }
 
     /// Whether everybody was told what is meant for him, and the IMAP user was heard at all.
