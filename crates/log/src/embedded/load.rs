@@ -16,7 +16,7 @@ pub(super) struct Loaded {
     pub(super) next_partition_id: u64,
 }
 
-/// Fills in the topics, and reads the window of ids.
+/// Reads the topics, which take the place of those known, and the window of ids.
 pub(super) fn load(shared: &Shared, connection: &Connection) -> Result<Loaded, StoreError> {
     read(shared, connection).map_err(|error| shared.store.error("read", &error))
 }
@@ -42,11 +42,14 @@ fn read(shared: &Shared, connection: &Connection) -> rusqlite::Result<Loaded> {
         next_partition_id = next_partition_id.max(id + 1);
         by_topic.entry(name).or_default().push(partition);
     }
-    for (name, partitions) in by_topic {
-        shared.topics.insert(Arc::new(Topic { name, partitions }));
-    }
+    let window = window(shared, connection)?;
+    let topics = by_topic.into_iter().map(|(name, partitions)| {
+        let topic = Topic { name, partitions };
+        (Arc::clone(&topic.name), Arc::new(topic))
+    });
+    shared.topics.replace(topics.collect());
     Ok(Loaded {
-        window: window(shared, connection)?,
+        window,
         next_partition_id,
     })
 }

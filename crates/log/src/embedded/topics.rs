@@ -144,10 +144,10 @@ impl Topics {
         topics.values().cloned().collect()
     }
 
-    /// What is in the log is read anew.
-    pub(super) fn clear(&self) {
+    /// Takes what was read anew for all there is, at once: nobody sees a log without its topics.
+    pub(super) fn replace(&self, read: BTreeMap<Arc<str>, Arc<Topic>>) {
         let mut topics = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        topics.clear();
+        *topics = read;
     }
 
     pub(super) fn insert(&self, topic: Arc<Topic>) {

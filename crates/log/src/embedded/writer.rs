@@ -149,7 +149,6 @@ impl Writer {
         self.connection = None;
         self.shared.pool.clear();
         salvage::salvage(&self.shared, &reason, self.next_partition_id)?;
-        self.shared.topics.clear();
         self.load()
     }
 
