@@ -8,8 +8,7 @@
 //! locked is free soon.
 //!
 //! A file of SQLite has no limits: it is there, and waits for locks no longer than its
-//! `busy_timeout`. Who waits so tries again and again, and whoever comes later may be faster: so
-//! those who write take turns in this process, in the order in which they came.
+//! `busy_timeout`. Those who write to it in this process take turns (see `turns`).
 //!
 //! Transactions are begun and ended here by plain statements, not by sqlx: sqlx counts how deep a
 //! connection is in transactions, and its count is wrong for ever once a `ROLLBACK` fails, as it
@@ -17,29 +16,28 @@
 //! only when it is known to be in no transaction; else it is closed (see `settled`).
 
 pub(crate) mod deadlock;
+mod execute;
 mod failure;
 mod settled;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyQueryResult, AnyRow, AnyTypeInfo};
+use futures_util::future::FutureExt;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, Either, Error, Execute, Executor, SqlStr};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use sqlx::{Any, AnyConnection, AnyPool, Error};
 
 pub(crate) use failure::is_unavailable;
 use settled::{check, settle, within};
+use turns::{Hurry, Turn, Turns};
 
 /// Time that a statement is waited for beyond what PostgreSQL itself is given.
 const GRACE: Duration = Duration::from_secs(1);
 /// Time in which a connection has to answer whether it is there; else it is not used again.
 const CHECK: Duration = Duration::from_secs(2);
-/// Longest wait for the turn to write.
-const TURN: Duration = Duration::from_secs(30);
 
 /// Connections to one database. Clones are the same.
 #[derive(Clone, Debug)]
@@ -49,8 +47,8 @@ pub(crate) struct Pool {
     limit: Option<Duration>,
     /// Statements that were sent, those that begin and end transactions included.
     statements: Arc<AtomicU64>,
-    /// The turn of those who write to a file of SQLite, which takes one at a time.
-    turns: Arc<Semaphore>,
+    /// Of those who write to a file of SQLite.
+    turns: Option<Turns>,
 }
 
 /// One of them.
@@ -62,7 +60,9 @@ pub(crate) struct Connection {
     state: State,
     statements: Arc<AtomicU64>,
     /// The turn to write, until the transaction has ended.
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
+    /// Whether it was acquired for writing.
+    may_write: bool,
 }
 
 /// What has to be done with a connection before another one uses it.
@@ -90,6 +90,8 @@ pub(crate) struct PoolOptions {
     pub(crate) connect: Duration,
     /// How long a statement may take; `None`: as long as it takes.
     pub(crate) limit: Option<Duration>,
+    /// Whether those who write take turns.
+    pub(crate) takes_turns: bool,
     /// What every connection is told first.
     pub(crate) settings: String,
 }
@@ -119,10 +121,11 @@ impl Pool {
             inner,
             limit: limit.map(|limit| limit + GRACE),
             statements: Arc::default(),
-            turns: Arc::new(Semaphore::new(1)),
+            turns: options.takes_turns.then(Turns::new),
         }
     }
 
+    /// A connection, on a file of SQLite for reading only.
     pub(crate) async fn acquire(&self) -> Result<Connection, Error> {
         Ok(Connection {
             raw: Some(self.inner.acquire().await?),
@@ -130,7 +133,24 @@ impl Pool {
             state: State::Idle,
             statements: Arc::clone(&self.statements),
             turn: None,
+            may_write: self.turns.is_none(),
         })
+    }
+
+    /// A connection for writing, when it is its turn, which lasts as long as it is held.
+    pub(crate) async fn acquire_in_turn(&self) -> Result<Connection, Error> {
+        self.acquire_with(Hurry::None).await
+    }
+
+    async fn acquire_with(&self, hurry: Hurry) -> Result<Connection, Error> {
+        let turn = match &self.turns {
+            Some(turns) => turns.take(hurry).await,
+            None => None,
+        };
+        let mut connection = self.acquire().await?;
+        connection.turn = turn;
+        connection.may_write = true;
+        Ok(connection)
     }
 
     /// Statements that were sent since it was made.
@@ -138,23 +158,19 @@ impl Pool {
         self.statements.load(Ordering::Relaxed)
     }
 
-    pub(crate) async fn begin_with(&self, begin: &'static str) -> Result<Transaction, Error> {
-        let mut connection = self.acquire().await?;
-        // Who waits for this no more leaves it to the drop to find out whether it has begun.
-        connection.state = State::Spoiled;
-        connection.tell(begin).await?;
-        connection.state = State::Begun;
-        Ok(Transaction(connection))
+    /// Begins a transaction, on a file of SQLite one that only reads.
+    pub(crate) async fn begin(&self, begin: &'static str) -> Result<Transaction, Error> {
+        self.acquire().await?.begin(begin).await
     }
 
-    /// Begins a transaction that writes to a file of SQLite, when it is its turn. Who has waited
-    /// for [`TURN`] goes on without one, and waits for the lock of the file.
+    /// Begins a transaction that writes, when it is its turn.
     pub(crate) async fn begin_in_turn(&self, begin: &'static str) -> Result<Transaction, Error> {
-        let turn = Arc::clone(&self.turns).acquire_owned();
-        let turn = tokio::time::timeout(TURN, turn).await;
-        let mut transaction = self.begin_with(begin).await?;
-        transaction.0.turn = turn.ok().and_then(Result::ok);
-        Ok(transaction)
+        self.acquire_in_turn().await?.begin(begin).await
+    }
+
+    /// Begins a transaction that writes and goes before what others write.
+    pub(crate) async fn begin_first(&self, begin: &'static str) -> Result<Transaction, Error> {
+        self.acquire_with(Hurry::Great).await?.begin(begin).await
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -187,6 +203,14 @@ impl Connection {
     /// Closes it: it was told what does not hold for others.
     pub(crate) fn discard(mut self) {
         self.state = State::Broken;
+    }
+
+    async fn begin(mut self, begin: &'static str) -> Result<Transaction, Error> {
+        // Who waits for this no more leaves it to the drop to find out whether it has begun.
+        self.state = State::Spoiled;
+        self.tell(begin).await?;
+        self.state = State::Begun;
+        Ok(Transaction(self))
     }
 
     /// The connection, for a statement whose end is told to [`Self::ended`]. Until then it counts
@@ -289,96 +313,6 @@ impl std::ops::Deref for Transaction {
 impl std::ops::DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut Connection {
         &mut self.0
-    }
-}
-
-type Step = Either<AnyQueryResult, AnyRow>;
-
-impl<'c> Executor<'c> for &'c mut Connection {
-    type Database = Any;
-
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Any>,
-    {
-        // All of it is waited for together.
-        let steps = async move {
-            let (limit, was) = (self.limit, self.state);
-            let raw = self.begin_statement()?;
-            let steps = raw.fetch_many(query).try_collect::<Vec<Step>>();
-            let steps = within(limit, steps).await;
-            let steps = self.ended(was, steps)?;
-            Ok(stream::iter(steps.into_iter().map(Ok)))
-        };
-        steps.try_flatten_stream().boxed()
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<AnyRow>, Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Any>,
-    {
-        let fetched = async move {
-            let (limit, was) = (self.limit, self.state);
-            let raw = self.begin_statement()?;
-            let fetched = within(limit, raw.fetch_optional(query)).await;
-            self.ended(was, fetched)
-        };
-        fetched.boxed()
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [AnyTypeInfo],
-    ) -> BoxFuture<'e, Result<sqlx::any::AnyStatement, Error>>
-    where
-        'c: 'e,
-    {
-        let prepared = async move {
-            let (limit, was) = (self.limit, self.state);
-            let raw = self.begin_statement()?;
-            let prepared = within(limit, raw.prepare_with(sql, parameters)).await;
-            self.ended(was, prepared)
-        };
-        prepared.boxed()
-    }
-}
-
-impl<'p> Executor<'p> for &'p Pool {
-    type Database = Any;
-
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, Error>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Any>,
-    {
-        let steps = async move {
-            let mut connection = self.acquire().await?;
-            let steps = connection.fetch_many(query).try_collect::<Vec<Step>>();
-            Ok(stream::iter(steps.await?.into_iter().map(Ok)))
-        };
-        steps.try_flatten_stream().boxed()
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<AnyRow>, Error>>
-    where
-        'p: 'e,
-        E: 'q + Execute<'q, Any>,
-    {
-        async move { self.acquire().await?.fetch_optional(query).await }.boxed()
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [AnyTypeInfo],
-    ) -> BoxFuture<'e, Result<sqlx::any::AnyStatement, Error>>
-    where
-        'p: 'e,
-    {
-        async move { self.acquire().await?.prepare_with(sql, parameters).await }.boxed()
     }
 }
 

@@ -290,6 +290,7 @@ impl Database {
             max_connections: options.max_connections,
             connect: options.connect_timeout,
             limit: is_postgres.then_some(statement_timeout),
+            takes_turns: !is_postgres,
             settings: if is_postgres {
                 postgres_settings(statement_timeout)
             } else {
@@ -327,9 +328,18 @@ impl Database {
     /// would be a deadlock.
     pub(crate) async fn begin_writing(&self) -> Result<Transaction> {
         Ok(if self.is_postgres {
-            self.pool.begin_with("BEGIN").await?
+            self.pool.begin("BEGIN").await?
         } else {
             self.pool.begin_in_turn("BEGIN IMMEDIATE").await?
+        })
+    }
+
+    /// A transaction that writes what is worth nothing later: with SQLite it goes before the others.
+    pub(crate) async fn begin_first(&self) -> Result<Transaction> {
+        Ok(if self.is_postgres {
+            self.pool.begin("BEGIN").await?
+        } else {
+            self.pool.begin_first("BEGIN IMMEDIATE").await?
         })
     }
 
@@ -340,7 +350,7 @@ impl Database {
         } else {
             "BEGIN"
         };
-        Ok(self.pool.begin_with(begin).await?)
+        Ok(self.pool.begin(begin).await?)
     }
 }
 

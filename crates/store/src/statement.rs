@@ -8,7 +8,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Pool};
 use crate::error::Result;
 
 /// Since when the first delivery that is owed to an endpoint, and is not claimed, is due. The
@@ -100,6 +100,11 @@ impl Statement {
     /// How many rows it has changed.
     pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64> {
         Ok(self.query()?.execute(connection).await?.rows_affected())
+    }
+
+    /// Executed by itself; how many rows it has changed.
+    pub(crate) async fn execute_on(self, pool: &Pool) -> Result<u64> {
+        Ok(self.query()?.execute(pool).await?.rows_affected())
     }
 
     fn query(self) -> Result<Query<'static, Any, AnyArguments>> {

@@ -47,7 +47,7 @@ const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms, key_ids) VALUES 
 impl Store {
     pub(super) async fn say_alive(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<()> {
         self.learn_timeline().await;
-        let mut tx = self.database.begin_writing().await?;
+        let mut tx = self.database.begin_first().await?;
         let life_ms = alive_until_ms.saturating_sub(now_ms);
         let now_ms = self.now_of_dispatchers(&mut tx, now_ms).await?;
         let until_ms = now_ms.saturating_add(life_ms);
@@ -162,11 +162,13 @@ impl Store {
         if are_ranges {
             dead = dead.bind(self.log.to_string());
         }
-        for dead in dead.fetch_all(&mut connection).await? {
+        let dead = dead.fetch_all(&mut connection).await?;
+        drop(connection);
+        for dead in dead {
             let dead = row::text(&dead, "id")?;
             loop {
                 let free = self.free_from(&dead, now_ms, are_ranges);
-                if free.execute(&mut connection).await? < AT_A_TIME.unsigned_abs() {
+                if free.execute_on(&self.database.pool).await? < AT_A_TIME.unsigned_abs() {
                     break;
                 }
             }

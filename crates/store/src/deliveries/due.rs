@@ -116,8 +116,7 @@ impl Store {
             );
             due.bind(believed).push(" LIMIT ").bind(AT_A_TIME);
             due.push(self.skip_locked()).push(")");
-            let mut connection = self.database.pool.acquire().await?;
-            let rows = due.execute(&mut connection).await?;
+            let rows = due.execute_on(&self.database.pool).await?;
             deliveries += rows;
             if rows < AT_A_TIME.unsigned_abs() {
                 break;

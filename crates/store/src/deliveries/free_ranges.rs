@@ -117,7 +117,7 @@ impl Store {
         end.push(" AND to_offset <= ").bind(offset(until));
         end.push(" LIMIT ").bind(AT_A_TIME).push(self.skip_locked());
         end.push(") RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset");
-        let mut connection = self.database.pool.acquire().await?;
+        let mut connection = self.database.pool.acquire_in_turn().await?;
         let rows = end.fetch_all(&mut connection).await?;
         rows.iter().map(range).collect()
     }

@@ -243,8 +243,7 @@ impl Store {
             due.bind(endpoint.to_string()).push(", ").bind(BEHIND);
             due.push(") ORDER BY endpoint_id, due_ms LIMIT ").bind(PART);
             due.push(self.skip_locked()).push(")");
-            let mut connection = self.database.pool.acquire().await?;
-            let rows = due.execute(&mut connection).await?;
+            let rows = due.execute_on(&self.database.pool).await?;
             deliveries += rows;
             if rows < PART.unsigned_abs() {
                 return Ok(deliveries);

@@ -237,8 +237,7 @@ impl Store {
             );
             of.bind_list(ids, ", ");
             of.push(")");
-            let mut connection = self.database.pool.acquire().await?;
-            of.execute(&mut connection).await?;
+            of.execute_on(&self.database.pool).await?;
             self.sweep().counted_to = last;
         }
     }

@@ -91,7 +91,7 @@ impl Store {
     /// Says that this node lives, and names all that do. Its own leases are good for
     /// [`NODE_LIFE_MS`] from now on.
     pub async fn beat_push_node(&self) -> Result<Vec<String>> {
-        let mut tx = self.database.begin_writing().await?;
+        let mut tx = self.database.begin_first().await?;
         let now_ms = self.now_of_leases(&mut tx).await?;
         sqlx::query(BEAT)
             .bind(self.push_node())
@@ -172,8 +172,7 @@ impl Store {
             let mut statement = Statement::new("UPDATE push_lease SET node = '' WHERE node = ");
             statement.bind(self.push_node()).push(" AND ");
             bind_persons(&mut statement, persons);
-            let mut connection = self.database.pool.acquire().await?;
-            statement.execute(&mut connection).await?;
+            statement.execute_on(&self.database.pool).await?;
         }
         Ok(())
     }

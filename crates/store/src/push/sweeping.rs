@@ -72,6 +72,7 @@ impl Store {
         loop {
             let mut connection = self.database.pool.acquire().await?;
             let rows = sweep.find(numbers).fetch_all(&mut connection).await?;
+            drop(connection);
             if rows.is_empty() {
                 return Ok(swept);
             }
@@ -79,7 +80,7 @@ impl Store {
             let person = |found| Ok((row::text(found, "context")?, row::text(found, "user_name")?));
             let persons = rows.iter().map(person).collect::<Result<_>>()?;
             let act = sweep.act_on(numbers, persons);
-            let changed = act.execute(&mut connection).await?;
+            let changed = act.execute_on(&self.database.pool).await?;
             swept += changed;
             // Where none was changed others are at it.
             if is_last || changed == 0 {

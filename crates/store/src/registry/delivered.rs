@@ -25,7 +25,7 @@ impl Store {
             DeliveryStatus::Success => Status::success(endpoint, delivered.time_ms),
             DeliveryStatus::Failure => Status::failure(endpoint, delivered.time_ms),
         };
-        let mut connection = self.database.pool.acquire().await?;
+        let mut connection = self.database.pool.acquire_in_turn().await?;
         self.note_status(&mut connection, &[status]).await
     }
 }
