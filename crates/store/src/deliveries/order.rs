@@ -29,8 +29,8 @@ use run::{Key, PART, Run};
 /// Most ranges of a partition that are claimed for one endpoint at a time.
 const RANGES: i64 = 1_000;
 
-pub(super) const NEXT: &str = "UPDATE owed SET due_ms = $3, made_ms = $3 WHERE endpoint_id = $1 AND order_key = $2 AND due_ms = $4 \
-    AND record_offset = (SELECT MIN(record_offset) FROM owed WHERE endpoint_id = $1 AND order_key = $2)";
+/// Most keys that one statement looks at.
+const KEYS_AT_A_TIME: usize = 100;
 const DEBTORS: &str = "SELECT endpoint_id FROM owed WHERE log = $1 AND topic = $2 AND part = $3 AND order_key IS NOT NULL \
     UNION SELECT endpoint_id FROM owed_range WHERE log = $1 AND topic = $2 AND part = $3";
 const KEYS: &str = "SELECT DISTINCT order_key FROM owed WHERE endpoint_id = $4 AND log = $1 AND topic = $2 AND part = $3 \
@@ -60,6 +60,19 @@ pub(super) fn bind_place<'q>(query: Bound<'q>, place: Option<&KeyPlace>, log: &s
         .bind(place.map(|place| place.key.to_string()))
 }
 
+/// The same, in a statement that is put together.
+pub(super) fn push_place(statement: &mut Statement, place: Option<&KeyPlace>, log: &str) {
+    let log = place.map(|place| place.log.as_deref().unwrap_or(log).to_owned());
+    statement.bind(log).push(", ");
+    let topic = place.map(|place| place.of.topic.to_string());
+    statement.bind(topic).push(", ");
+    let partition = place.map(|place| i64::from(place.of.partition));
+    statement.bind(partition).push(", ");
+    let offset = place.map(|place| super::ranges::offset(place.offset));
+    statement.bind(offset).push(", ");
+    statement.bind(place.map(|place| place.key.to_string()));
+}
+
 /// The place of a row. It names its log, also where that is ours.
 pub(super) fn place(found: &AnyRow) -> Result<Option<KeyPlace>> {
     if row::optional_text(found, "order_key")?.is_none() {
@@ -86,16 +99,31 @@ pub(super) async fn make_next_due(
     keys: &Keys,
     now_ms: i64,
 ) -> Result<()> {
-    for (endpoint, key) in keys {
-        sqlx::query(NEXT)
-            .bind(endpoint.to_string())
-            .bind(key.to_string())
-            .bind(now_ms)
-            .bind(BEHIND)
-            .execute(&mut *connection)
-            .await?;
+    let keys: Vec<_> = keys.iter().collect();
+    for part in keys.chunks(KEYS_AT_A_TIME) {
+        next_due(part, now_ms).execute(connection).await?;
     }
     Ok(())
+}
+
+/// The first of a key is one entry of an index, and its row another one.
+pub(super) fn next_due(keys: &[&(EndpointId, OrderKey)], now_ms: i64) -> Statement {
+    let mut next = Statement::new("WITH asked (endpoint_id, order_key) AS (");
+    let mut before = "VALUES (";
+    for (endpoint, key) in keys {
+        next.push(before).bind(endpoint.to_string());
+        next.push(", ").bind(key.to_string());
+        before = "), (";
+    }
+    next.push(")) UPDATE owed SET due_ms = ").bind(now_ms);
+    next.push(", made_ms = ").bind(now_ms);
+    next.push(" WHERE due_ms = ").bind(BEHIND);
+    next.push(
+        " AND order_key IS NOT NULL AND (endpoint_id, order_key, record_offset) IN (SELECT endpoint_id, order_key, \
+         (SELECT MIN(record_offset) FROM owed AS waiting WHERE waiting.endpoint_id = asked.endpoint_id \
+         AND waiting.order_key = asked.order_key) FROM asked)",
+    );
+    next
 }
 
 /// When the first delivery of each of these keys is due that is owed to an endpoint, `NULL` where

@@ -1,43 +1,78 @@
-//! Writing down what has become of owed deliveries, each in the order in which that was said.
+//! Writing down what has become of owed deliveries: what is said of many is written with one
+//! statement, and what is said of one in the order in which that was said.
+
+use std::collections::{BTreeMap, HashSet};
 
 use dovecast_dispatch::ledger::{BEHIND, Millis, Owed, OwedId};
 
-use super::order::{Keys, bind_place, make_next_due};
-use super::record::{Bound, reason};
+use super::due;
+use super::order::{Keys, make_next_due, push_place};
+use super::record::reason;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::row;
+use crate::statement::Statement;
 
-const OWE: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, claimed_by, \
-    log, topic, part, record_offset, order_key, note) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING";
+const INSERT: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, claimed_by, \
+    log, topic, part, record_offset, order_key, note) VALUES ";
 /// An owed delivery has failed again. Where its row is gone the database has lost it, or others
 /// have made the delivery since, and then it is made once more and known by its `webhook-id`. Who
 /// was taken for dead meanwhile takes nothing from the one that has claimed it now.
-const FAIL: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, \
-    log, topic, part, record_offset, order_key, note) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13, $14) ON CONFLICT (endpoint_id, notification_id) \
+const FAILED: &str = " ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET failures = excluded.failures, due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL, \
-    reason = excluded.reason, note = excluded.note WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
-const GIVE_BACK: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, \
-    log, topic, part, record_offset, order_key, note) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $9, $10, $11, $12, $13, $14) ON CONFLICT (endpoint_id, notification_id) \
+    reason = excluded.reason, note = excluded.note WHERE owed.claimed_by IS NULL OR owed.claimed_by = ";
+const GIVEN_BACK: &str = " ON CONFLICT (endpoint_id, notification_id) \
     DO UPDATE SET due_ms = excluded.due_ms, made_ms = excluded.made_ms, claimed_by = NULL \
-    WHERE owed.claimed_by IS NULL OR owed.claimed_by = $8";
+    WHERE owed.claimed_by IS NULL OR owed.claimed_by = ";
 const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND claimed_by IS NULL";
-const DONE: &str =
-    "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 RETURNING order_key";
-const UNWANTED: &str = "DELETE FROM owed WHERE endpoint_id = $1 AND notification_id = $2 \
-    AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1 AND active = 1) RETURNING order_key";
+const REMOVE: &str = "DELETE FROM owed WHERE (endpoint_id, notification_id) IN (";
+/// Of an endpoint that is gone, or switched off.
+const IS_UNWANTED: &str =
+    " AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = owed.endpoint_id AND active = 1)";
+
+/// Deliveries that one statement writes, and bytes of their contents with which it is enough.
+const ROWS: usize = 100;
+const ROWS_BYTES: usize = 1024 * 1024;
 
 /// A record of owed deliveries that is being written.
 pub(super) struct Owing<'a> {
-    pub(super) us: String,
-    pub(super) log: &'a str,
-    pub(super) time: Time,
+    us: String,
+    log: &'a str,
+    time: Time,
     /// Keys of which the first may be another one now.
-    pub(super) keys: Keys,
+    keys: Keys,
+    /// What is not written yet, by what has become of it: nothing is said twice of a delivery.
+    rows: BTreeMap<Became, Rows<'a>>,
+    removed: BTreeMap<Removed, Vec<OwedId>>,
+    said: HashSet<OwedId>,
+}
+
+#[derive(Default)]
+struct Rows<'a> {
+    /// Whether the delivery is under way, with each.
+    owed: Vec<(&'a Owed, bool)>,
+    bytes: usize,
+}
+
+/// What has become of a delivery that is there after it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Became {
+    /// It is owed from now on, or is already.
+    Owed,
+    /// It is owed, and has failed again.
+    Failed,
+    /// It is owed, and was not tried.
+    GivenBack,
+}
+
+/// Why a delivery is there no more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Removed {
+    /// It was made.
+    Done,
+    /// Its endpoint is gone, as far as we know.
+    Unwanted,
 }
 
 /// The time in which deliveries are due.
@@ -49,57 +84,70 @@ pub(super) struct Time {
     pub(super) ahead_ms: i64,
 }
 
-impl Owing<'_> {
+impl<'a> Owing<'a> {
+    /// `us` is the name of this dispatcher, `log` that of the log.
+    pub(super) fn new(us: String, log: &'a str, time: Time) -> Self {
+        Self {
+            us,
+            log,
+            time,
+            keys: Keys::new(),
+            rows: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            said: HashSet::new(),
+        }
+    }
+
     /// A delivery is owed; claimed by us, if it is under way.
-    pub(super) async fn owe(
+    pub(super) async fn put(
         &mut self,
         connection: &mut Connection,
-        owed: &Owed,
+        (owed, became): (&'a Owed, Became),
         is_under_way: bool,
     ) -> Result<()> {
-        let claimed_by = is_under_way.then(|| self.us.clone());
-        let insert = self.write(OWE, owed).bind(claimed_by);
-        let insert = bind_place(insert, owed.place.as_ref(), self.log).bind(note(owed));
-        insert.execute(connection).await?;
+        self.say(connection, (owed.endpoint, owed.notification))
+            .await?;
+        if let Some(place) = owed.place.as_ref().filter(|_| owed.due_ms == BEHIND) {
+            self.keys.insert((owed.endpoint, place.key));
+        }
+        let rows = self.rows.entry(became).or_default();
+        rows.owed.push((owed, is_under_way));
+        rows.bytes += owed.content.len();
+        if rows.owed.len() >= ROWS || rows.bytes >= ROWS_BYTES {
+            self.write(connection).await?;
+        }
         Ok(())
     }
 
-    /// A delivery that is owed has failed again.
-    pub(super) async fn fail(&mut self, connection: &mut Connection, owed: &Owed) -> Result<()> {
-        self.put_back(FAIL, connection, owed).await
-    }
-
-    /// A delivery that is owed was not tried.
-    pub(super) async fn give_back(
+    /// A delivery is owed no more.
+    pub(super) async fn remove(
         &mut self,
         connection: &mut Connection,
-        owed: &Owed,
+        id: OwedId,
+        why: Removed,
     ) -> Result<()> {
-        self.put_back(GIVE_BACK, connection, owed).await
-    }
-
-    async fn put_back(
-        &mut self,
-        statement: &'static str,
-        connection: &mut Connection,
-        owed: &Owed,
-    ) -> Result<()> {
-        let us = self.us.clone();
-        let upsert = self.write(statement, owed).bind(us);
-        let upsert = bind_place(upsert, owed.place.as_ref(), self.log).bind(note(owed));
-        upsert.execute(connection).await?;
+        self.say(connection, id).await?;
+        let removed = self.removed.entry(why).or_default();
+        removed.push(id);
+        if removed.len() >= ROWS {
+            self.write(connection).await?;
+        }
         Ok(())
     }
 
+    /// A delivery is due at another time.
     pub(super) async fn postpone(
         &mut self,
         connection: &mut Connection,
-        (endpoint, notification): &OwedId,
+        id: &OwedId,
         due_ms: Millis,
     ) -> Result<()> {
+        if self.said.contains(id) {
+            self.write(connection).await?;
+        }
         sqlx::query(POSTPONE)
-            .bind(endpoint.to_string())
-            .bind(notification.to_string())
+            .bind(id.0.to_string())
+            .bind(id.1.to_string())
             .bind(due_ms.saturating_add(self.time.ahead_ms))
             .bind(self.time.made_ms)
             .execute(connection)
@@ -107,66 +155,78 @@ impl Owing<'_> {
         Ok(())
     }
 
-    /// A delivery is done.
-    pub(super) async fn done(&mut self, connection: &mut Connection, id: &OwedId) -> Result<()> {
-        self.remove(DONE, connection, id).await
+    /// Makes what waits for nothing any more due. After everything else: what is written of a key
+    /// may be written in any order.
+    pub(super) async fn end(mut self, connection: &mut Connection) -> Result<()> {
+        self.write(connection).await?;
+        make_next_due(connection, &self.keys, self.time.made_ms).await
     }
 
-    /// A delivery to an endpoint that is gone, as far as we know.
-    pub(super) async fn unwanted(
-        &mut self,
-        connection: &mut Connection,
-        id: &OwedId,
-    ) -> Result<()> {
-        self.remove(UNWANTED, connection, id).await
+    /// Something is said of a delivery; what was said of it before is written first.
+    async fn say(&mut self, connection: &mut Connection, id: OwedId) -> Result<()> {
+        if self.said.contains(&id) {
+            self.write(connection).await?;
+        }
+        self.said.insert(id);
+        Ok(())
     }
 
-    async fn remove(
-        &mut self,
-        statement: &'static str,
-        connection: &mut Connection,
-        (endpoint, notification): &OwedId,
-    ) -> Result<()> {
-        let removed = sqlx::query(statement)
-            .bind(endpoint.to_string())
-            .bind(notification.to_string())
-            .fetch_all(connection)
-            .await?;
-        for removed in removed {
-            if row::optional_text(&removed, "order_key")?.is_some() {
-                self.keys
-                    .insert((*endpoint, row::id(&removed, "order_key")?));
+    async fn write(&mut self, connection: &mut Connection) -> Result<()> {
+        self.said.clear();
+        for (became, rows) in std::mem::take(&mut self.rows) {
+            let put = self.statement(became, &rows.owed);
+            put.execute(connection).await?;
+        }
+        for (why, ids) in std::mem::take(&mut self.removed) {
+            for removed in remove(&ids, why).fetch_all(connection).await? {
+                if row::optional_text(&removed, "order_key")?.is_some() {
+                    let endpoint = row::id(&removed, "endpoint_id")?;
+                    self.keys
+                        .insert((endpoint, row::id(&removed, "order_key")?));
+                }
             }
         }
         Ok(())
     }
 
-    /// Makes what waits for nothing any more due. After everything else: what is written of a key
-    /// may be written in any order.
-    pub(super) async fn end(self, connection: &mut Connection) -> Result<()> {
-        make_next_due(connection, &self.keys, self.time.made_ms).await
-    }
-
-    /// A statement that writes a delivery; what depends on the statement is bound by the caller.
-    fn write(&mut self, statement: &'static str, owed: &Owed) -> Bound<'static> {
-        if let Some(place) = owed.place.as_ref().filter(|_| owed.due_ms == BEHIND) {
-            self.keys.insert((owed.endpoint, place.key));
-        }
-        sqlx::query(statement)
-            .bind(owed.endpoint.to_string())
-            .bind(owed.notification.to_string())
+    fn statement(&self, became: Became, owed: &[(&Owed, bool)]) -> Statement {
+        let mut put = Statement::new(INSERT);
+        let mut before = "(";
+        for (owed, is_under_way) in owed {
+            put.push(before).bind(owed.endpoint.to_string());
+            put.push(", ").bind(owed.notification.to_string());
             // Canonical JSON is UTF-8.
-            .bind(String::from_utf8_lossy(&owed.content).into_owned())
-            .bind(i64::from(owed.failures))
-            .bind(self.time.due_ms(owed.due_ms))
-            .bind(reason(&owed.reason))
-            .bind(self.time.made_ms)
+            let content = String::from_utf8_lossy(&owed.content).into_owned();
+            put.push(", ").bind(content);
+            put.push(", ").bind(i64::from(owed.failures));
+            put.push(", ").bind(self.time.due_ms(owed.due_ms));
+            put.push(", ").bind(reason(&owed.reason));
+            put.push(", ").bind(self.time.made_ms);
+            put.push(", ").bind(is_under_way.then(|| self.us.clone()));
+            put.push(", ");
+            push_place(&mut put, owed.place.as_ref(), self.log);
+            // PostgreSQL takes no NUL.
+            put.push(", ").bind(owed.note.replace('\0', "\u{fffd}"));
+            before = "), (";
+        }
+        match became {
+            Became::Owed => put.push(") ON CONFLICT DO NOTHING"),
+            Became::Failed => put.push(")").push(FAILED).bind(self.us.clone()),
+            Became::GivenBack => put.push(")").push(GIVEN_BACK).bind(self.us.clone()),
+        };
+        put
     }
 }
 
-/// PostgreSQL takes no NUL.
-fn note(owed: &Owed) -> String {
-    owed.note.replace('\0', "\u{fffd}")
+pub(super) fn remove(ids: &[OwedId], why: Removed) -> Statement {
+    let mut remove = Statement::new(REMOVE);
+    due::values(&mut remove, ids);
+    remove.push(")");
+    if why == Removed::Unwanted {
+        remove.push(IS_UNWANTED);
+    }
+    remove.push(" RETURNING endpoint_id, order_key");
+    remove
 }
 
 impl Time {

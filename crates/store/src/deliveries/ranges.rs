@@ -6,6 +6,12 @@
 //! besides is a row of its own, known by where the other one ends. Such a range is delivered by
 //! both up to there, which is at least once, and what is behind stays claimed by who delivers it.
 
+mod statements;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
 use dovecast_dispatch::ledger::RangeId;
 
 use super::claims::count;
@@ -14,41 +20,12 @@ use super::record::Bound;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::open::Store;
+use statements::{
+    LEAVE_REST, LET_GO, MOVE_ON, PROGRESS, RELEASE, ROW_END, UNWANTED_RANGE, claim, end, insert,
+};
 
-const GROW: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET claimed_by = excluded.claimed_by, to_offset = \
-    CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END \
-    WHERE owed_range.claimed_by IS NULL OR owed_range.claimed_by = excluded.claimed_by RETURNING from_offset";
-/// Where there is one of that name, it is read again from its start.
-const BEGIN: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, to_offset, claimed_by, log) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET claimed_by = excluded.claimed_by, from_offset = excluded.from_offset, to_offset = \
-    CASE WHEN excluded.to_offset > owed_range.to_offset THEN excluded.to_offset ELSE owed_range.to_offset END \
-    WHERE owed_range.claimed_by IS NULL OR owed_range.claimed_by = excluded.claimed_by RETURNING from_offset";
-const ROW_END: &str = "SELECT to_offset FROM owed_range \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $5";
-const PROGRESS: &str = "UPDATE owed_range SET from_offset = $5 \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6 AND from_offset < $5";
-/// Notes the progress of a range that we hold; the range is written anew where the database has
-/// lost it.
-const PROGRESS_HELD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, from_offset, log, to_offset, claimed_by) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET from_offset = excluded.from_offset WHERE owed_range.from_offset < excluded.from_offset";
-const END: &str = "DELETE FROM owed_range \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND to_offset <= $5 AND log = $6";
-/// A row that goes further than the range that we have taken it for: whoever asks gets the rest.
-const LEAVE_REST: &str = "UPDATE owed_range SET claimed_by = NULL, \
-    from_offset = CASE WHEN from_offset < $5 THEN $5 ELSE from_offset END \
-    WHERE endpoint_id = $1 AND topic = $2 AND part = $3 AND start_offset = $4 AND log = $6 AND claimed_by = $7";
-const UNWANTED_RANGE: &str = "DELETE FROM owed_range WHERE endpoint_id = $1 AND topic = $2 AND part = $3 \
-    AND start_offset = $4 AND log = $5 AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = $1)";
-const RELEASE: &str = "UPDATE owed_range SET claimed_by = NULL WHERE endpoint_id = $1 AND topic = $2 AND part = $3 \
-    AND start_offset = $4 AND log = $5 AND claimed_by = $6";
-/// Releases a range that we hold; the range is written anew where the database has lost it.
-const RELEASE_HELD: &str = "INSERT INTO owed_range (endpoint_id, topic, part, start_offset, log, from_offset, to_offset) \
-    VALUES ($1, $2, $3, $4, $5, $7, $8) ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
-    DO UPDATE SET claimed_by = NULL WHERE owed_range.claimed_by = $6";
+/// Ranges that one statement writes.
+const ROWS: usize = 100;
 
 /// How a range gets more.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,13 +36,65 @@ enum Gets {
     Grows,
 }
 
+/// What has become of a range.
+#[derive(Clone, Copy)]
+pub(super) enum Became {
+    /// It begins, or begins anew, and goes up to there.
+    Begun(u64),
+    /// It grows up to there.
+    Grown(u64),
+    /// Everything before is done.
+    Moved(u64),
+    /// Everything before is done, and it ends.
+    Ended(u64),
+    /// Its endpoint is not known to us.
+    Unwanted,
+    /// It is claimed no longer.
+    Released,
+}
+
+impl Became {
+    /// The place in the order in which things are written that were said of one range.
+    fn step(self) -> u8 {
+        match self {
+            Self::Begun(_) | Self::Grown(_) => 0,
+            Self::Moved(_) => 1,
+            Self::Ended(_) => 2,
+            Self::Unwanted => 3,
+            Self::Released => 4,
+        }
+    }
+}
+
+/// What is not written yet.
+#[derive(Default)]
+struct Said<'a> {
+    begun: Vec<(&'a RangeId, u64)>,
+    grown: Vec<(&'a RangeId, u64)>,
+    moved: Vec<(&'a RangeId, u64)>,
+    ended: Vec<(&'a RangeId, u64)>,
+    unwanted: Vec<&'a RangeId>,
+    released: Vec<&'a RangeId>,
+    /// The step of what was said of each range last.
+    steps: HashMap<&'a RangeId, u8>,
+}
+
 /// A record of ranges that is being written.
 pub(super) struct Ranges<'a> {
     store: &'a Store,
     us: String,
     log: String,
+    said: Said<'a>,
     /// What has become of ranges so far; what we hold of them when it is committed.
     pub(super) changed: Changed,
+}
+
+/// A range as it is to be, with what is known of it until now.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    id: &'a RangeId,
+    known: Extent,
+    extent: Extent,
 }
 
 impl Store {
@@ -74,12 +103,13 @@ impl Store {
             store: self,
             us: self.dispatcher_id(),
             log: self.log.to_string(),
+            said: Said::default(),
             changed: Changed::new(),
         }
     }
 }
 
-impl Ranges<'_> {
+impl<'a> Ranges<'a> {
     /// What is known of a range, which may have lapsed.
     fn known(&self, id: &RangeId) -> Option<Extent> {
         let changed = self.changed.get(id).copied();
@@ -95,34 +125,50 @@ impl Ranges<'_> {
         row(id, self.known(id).map_or(id.start, |extent| extent.row))
     }
 
-    /// A range begins, or begins anew.
-    pub(super) async fn begin(
+    /// Something has become of a range. It is written with what becomes of others; what was said of
+    /// this one before is written first, unless it comes first anyway.
+    pub(super) async fn say(
         &mut self,
         connection: &mut Connection,
-        id: &RangeId,
-        to: u64,
+        id: &'a RangeId,
+        became: Became,
     ) -> Result<()> {
-        self.get(connection, Gets::Begins, (id, to)).await
+        if self
+            .said
+            .steps
+            .get(id)
+            .is_some_and(|last| *last >= became.step())
+        {
+            self.write(connection).await?;
+        }
+        let said = &mut self.said;
+        said.steps.insert(id, became.step());
+        match became {
+            Became::Begun(to) => said.begun.push((id, to)),
+            Became::Grown(to) => said.grown.push((id, to)),
+            Became::Moved(from) => said.moved.push((id, from)),
+            Became::Ended(to) => said.ended.push((id, to)),
+            Became::Unwanted => said.unwanted.push(id),
+            Became::Released => said.released.push(id),
+        }
+        Ok(())
     }
 
-    /// A range grows.
-    pub(super) async fn grow(
-        &mut self,
-        connection: &mut Connection,
-        id: &RangeId,
-        to: u64,
-    ) -> Result<()> {
-        self.get(connection, Gets::Grows, (id, to)).await
+    /// Writes what was said.
+    pub(super) async fn write(&mut self, connection: &mut Connection) -> Result<()> {
+        let said = std::mem::take(&mut self.said);
+        self.get_all(connection, Gets::Begins, said.begun).await?;
+        self.get_all(connection, Gets::Grows, said.grown).await?;
+        self.move_on(connection, said.moved).await?;
+        self.end(connection, said.ended).await?;
+        for id in said.unwanted {
+            self.unwanted(connection, id).await?;
+        }
+        self.release(connection, said.released).await
     }
 
-    /// Claims the row of a range, which goes so far now. Where it is another dispatcher's, what
-    /// ours holds besides is a row of its own.
-    async fn get(
-        &mut self,
-        connection: &mut Connection,
-        gets: Gets,
-        (id, to): (&RangeId, u64),
-    ) -> Result<()> {
+    /// What a range is to be that begins or grows.
+    fn wanted(&self, gets: Gets, id: &'a RangeId, to: u64) -> Wanted<'a> {
         let known = self.known(id).unwrap_or(Extent {
             from: id.start,
             to,
@@ -140,105 +186,143 @@ impl Ranges<'_> {
             Gets::Grows if known.is_lapsed => extent.from = known.to,
             Gets::Grows => {}
         }
-        loop {
-            if let Some(from) = self.try_grow(connection, gets, (id, &extent)).await? {
-                extent.from = if known.is_lapsed {
-                    from
-                } else {
-                    from.max(extent.from)
-                };
-                break;
+        Wanted { id, known, extent }
+    }
+
+    /// Ranges begin or grow.
+    async fn get_all(
+        &mut self,
+        connection: &mut Connection,
+        gets: Gets,
+        ranges: Vec<(&'a RangeId, u64)>,
+    ) -> Result<()> {
+        let wanted = ranges.iter().map(|(id, to)| self.wanted(gets, id, *to));
+        let wanted: Vec<_> = wanted
+            .map(|wanted| (row(wanted.id, wanted.extent.row), wanted))
+            .collect();
+        for part in distinct(wanted) {
+            let rows = part.iter().map(|(row, wanted)| (row, wanted.extent));
+            let claim = claim(gets, rows.collect(), &self.us, &self.log);
+            let found = claim.fetch_all(connection).await?;
+            let found = found.iter().map(|found| {
+                let range = super::claims::range(found)?;
+                Ok((range.id, range.from))
+            });
+            let found: HashMap<RangeId, u64> = found.collect::<Result<_>>()?;
+            for (row, wanted) in part {
+                match found.get(&row) {
+                    Some(from) => self.got(wanted, *from),
+                    None => self.get(connection, gets, wanted).await?,
+                }
             }
-            let row_end = range(ROW_END, &row(id, extent.row)).bind(self.log.clone());
+        }
+        Ok(())
+    }
+
+    /// Claims the row of a range, which goes so far now. Where it is another dispatcher's, what
+    /// ours holds besides is a row of its own.
+    async fn get(
+        &mut self,
+        connection: &mut Connection,
+        gets: Gets,
+        mut wanted: Wanted<'_>,
+    ) -> Result<()> {
+        loop {
+            let row = row(wanted.id, wanted.extent.row);
+            let claim = claim(gets, vec![(&row, wanted.extent)], &self.us, &self.log);
+            if let Some(found) = claim.fetch_all(connection).await?.first() {
+                self.got(wanted, count(found, "from_offset")?);
+                return Ok(());
+            }
+            let row_end = range(ROW_END, &row).bind(self.log.clone());
             let found = row_end.fetch_optional(&mut *connection).await?;
             let Some(found) = found else {
                 // Gone at this moment.
                 continue;
             };
+            let extent = &mut wanted.extent;
             let end: u64 = count(&found, "to_offset")?;
             if end >= extent.to || end <= extent.row {
                 // The other one has all of it.
                 extent.is_lapsed = true;
-                break;
+                self.changed.insert(wanted.id.clone(), Some(*extent));
+                return Ok(());
             }
             extent.row = end;
             extent.from = extent.from.max(end);
         }
-        self.changed.insert(id.clone(), Some(extent));
-        Ok(())
     }
 
-    /// Writes the row, unless another one has claimed it; gives where it begins.
-    async fn try_grow(
-        &mut self,
-        connection: &mut Connection,
-        gets: Gets,
-        (id, extent): (&RangeId, &Extent),
-    ) -> Result<Option<u64>> {
-        let statement = match gets {
-            Gets::Begins => BEGIN,
-            Gets::Grows => GROW,
+    /// The row of a range is claimed, and begins there.
+    fn got(&mut self, wanted: Wanted<'_>, from: u64) {
+        let mut extent = wanted.extent;
+        extent.from = if wanted.known.is_lapsed {
+            from
+        } else {
+            from.max(extent.from)
         };
-        let grow = range(statement, &row(id, extent.row))
-            .bind(offset(extent.from))
-            .bind(offset(extent.to))
-            .bind(self.us.clone())
-            .bind(self.log.clone());
-        let found = grow.fetch_optional(&mut *connection).await?;
-        let from = found.map(|found| count(&found, "from_offset"));
-        from.transpose()
+        self.changed.insert(wanted.id.clone(), Some(extent));
     }
 
-    pub(super) async fn progress(
+    /// Of ranges everything before an offset is done.
+    async fn move_on(
         &mut self,
         connection: &mut Connection,
-        id: &RangeId,
-        from: u64,
+        ranges: Vec<(&RangeId, u64)>,
     ) -> Result<()> {
-        let held = self.held(id);
-        let statement = held.map_or(PROGRESS, |_| PROGRESS_HELD);
-        let mut progress = range(statement, &self.row(id))
-            .bind(offset(from))
-            .bind(self.log.clone());
-        if let Some(extent) = held {
-            progress = progress.bind(offset(extent.to)).bind(self.us.clone());
+        let mut held = Vec::new();
+        for (id, from) in ranges {
+            match self.held(id) {
+                Some(extent) => held.push((self.row(id), Extent { from, ..extent })),
+                None => {
+                    let progress = range(PROGRESS, &self.row(id)).bind(offset(from));
+                    let progress = progress.bind(self.log.clone());
+                    progress.execute(&mut *connection).await?;
+                }
+            }
+            if let Some(extent) = self.known(id) {
+                let from = extent.from.max(from);
+                self.changed
+                    .insert(id.clone(), Some(Extent { from, ..extent }));
+            }
         }
-        progress.execute(&mut *connection).await?;
-        if let Some(extent) = self.known(id) {
-            let from = extent.from.max(from);
-            self.changed
-                .insert(id.clone(), Some(Extent { from, ..extent }));
-        }
-        Ok(())
-    }
-
-    pub(super) async fn end(
-        &mut self,
-        connection: &mut Connection,
-        id: &RangeId,
-        to: u64,
-    ) -> Result<()> {
-        let row = self.row(id);
-        let of_row = |statement| {
-            range(statement, &row)
-                .bind(offset(to))
-                .bind(self.log.clone())
-        };
-        let is_all = self.known(id).is_some_and(|extent| extent.to <= to);
-        of_row(END).execute(&mut *connection).await?;
-        if is_all {
-            let rest = of_row(LEAVE_REST).bind(self.us.clone());
-            rest.execute(&mut *connection).await?;
-            self.changed.insert(id.clone(), None);
+        for part in distinct(held) {
+            let rows = part.iter().map(|(row, extent)| (row, *extent)).collect();
+            let mut progress = insert(rows, Some(&self.us), &self.log);
+            progress.push(MOVE_ON);
+            progress.execute(connection).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn unwanted(
+    /// Ranges end.
+    async fn end(
         &mut self,
         connection: &mut Connection,
-        id: &RangeId,
+        ranges: Vec<(&RangeId, u64)>,
     ) -> Result<()> {
+        let ended = ranges.into_iter().map(|(id, to)| {
+            let is_all = self.known(id).is_some_and(|extent| extent.to <= to);
+            (self.row(id), (id, to, is_all))
+        });
+        for part in distinct(ended.collect()) {
+            let rows = part.iter().map(|(row, (_, to, _))| (row, *to)).collect();
+            let gone = end(rows, &self.log).fetch_all(connection).await?;
+            let gone = gone.iter().map(|gone| Ok(super::claims::range(gone)?.id));
+            let gone: HashSet<RangeId> = gone.collect::<Result<_>>()?;
+            for (row, (id, to, _)) in part.iter().filter(|(_, (.., is_all))| *is_all) {
+                if !gone.contains(row) {
+                    let rest = range(LEAVE_REST, row).bind(offset(*to));
+                    let rest = rest.bind(self.log.clone()).bind(self.us.clone());
+                    rest.execute(&mut *connection).await?;
+                }
+                self.changed.insert((*id).clone(), None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn unwanted(&mut self, connection: &mut Connection, id: &RangeId) -> Result<()> {
         let row = self.row(id);
         let of_row = |statement| range(statement, &row).bind(self.log.clone());
         of_row(UNWANTED_RANGE).execute(&mut *connection).await?;
@@ -248,23 +332,45 @@ impl Ranges<'_> {
         Ok(())
     }
 
-    pub(super) async fn release(
-        &mut self,
-        connection: &mut Connection,
-        id: &RangeId,
-    ) -> Result<()> {
-        let held = self.held(id);
-        let statement = held.map_or(RELEASE, |_| RELEASE_HELD);
-        let mut release = range(statement, &self.row(id))
-            .bind(self.log.clone())
-            .bind(self.us.clone());
-        if let Some(extent) = held {
-            release = release.bind(offset(extent.from)).bind(offset(extent.to));
+    async fn release(&mut self, connection: &mut Connection, ranges: Vec<&RangeId>) -> Result<()> {
+        let mut held = Vec::new();
+        for id in ranges {
+            match self.held(id) {
+                Some(extent) => held.push((self.row(id), extent)),
+                None => {
+                    let release = range(RELEASE, &self.row(id)).bind(self.log.clone());
+                    let release = release.bind(self.us.clone());
+                    release.execute(&mut *connection).await?;
+                }
+            }
+            self.changed.insert(id.clone(), None);
         }
-        release.execute(&mut *connection).await?;
-        self.changed.insert(id.clone(), None);
+        for part in distinct(held) {
+            let rows = part.iter().map(|(row, extent)| (row, *extent)).collect();
+            let mut release = insert(rows, None, &self.log);
+            release.push(LET_GO).bind(self.us.clone());
+            release.execute(connection).await?;
+        }
         Ok(())
     }
+}
+
+/// Parts of a list that one statement each may write: few enough, and no row twice.
+fn distinct<T>(list: Vec<(RangeId, T)>) -> Vec<Vec<(RangeId, T)>> {
+    let mut parts: Vec<Vec<(RangeId, T)>> = Vec::new();
+    let mut rows = HashSet::new();
+    for (row, of) in list {
+        let is_full = parts.last().is_none_or(|part| part.len() >= ROWS);
+        if is_full || rows.contains(&row) {
+            parts.push(Vec::new());
+            rows.clear();
+        }
+        rows.insert(row.clone());
+        if let Some(part) = parts.last_mut() {
+            part.push((row, of));
+        }
+    }
+    parts
 }
 
 pub(super) fn offset(offset: u64) -> i64 {

@@ -12,8 +12,8 @@ use sqlx::query::Query;
 
 use super::attempts::Rows;
 use super::dead_letters;
-use super::order::Keys;
-use super::owing::{Owing, Time};
+use super::owing::{Became, Owing, Removed, Time};
+use super::ranges;
 use super::status::Seen;
 use crate::error::Result;
 use crate::open::Store;
@@ -45,33 +45,51 @@ impl Store {
         // Asked before, as it may take a connection.
         let ahead_ms = self.due_ahead_ms().await?;
         let mut tx = self.database.begin_writing().await?;
-        let mut owing = Owing {
-            us: self.dispatcher_id(),
-            log: &self.log,
-            time: Time {
-                made_ms: self.clock.now_ms().saturating_add(ahead_ms),
-                ahead_ms,
-            },
-            keys: Keys::new(),
+        let time = Time {
+            made_ms: self.clock.now_ms().saturating_add(ahead_ms),
+            ahead_ms,
         };
+        let mut owing = Owing::new(self.dispatcher_id(), &self.log, time);
         let mut ranges = self.ranges();
         let mut letters = Vec::new();
         let mut attempts = Attempts::new();
         for happened in happened {
             match happened {
-                Happened::Owed(owed) => owing.owe(&mut tx, owed, false).await?,
-                Happened::UnderWay(owed) => owing.owe(&mut tx, owed, true).await?,
-                Happened::FailedAgain(owed) => owing.fail(&mut tx, owed).await?,
-                Happened::GivenBack(owed) => owing.give_back(&mut tx, owed).await?,
+                Happened::Owed(owed) => {
+                    owing.put(&mut tx, (owed, Became::Owed), false).await?;
+                }
+                Happened::UnderWay(owed) => {
+                    owing.put(&mut tx, (owed, Became::Owed), true).await?;
+                }
+                Happened::FailedAgain(owed) => {
+                    owing.put(&mut tx, (owed, Became::Failed), false).await?;
+                }
+                Happened::GivenBack(owed) => {
+                    owing.put(&mut tx, (owed, Became::GivenBack), false).await?;
+                }
                 Happened::Postponed(id, due_ms) => owing.postpone(&mut tx, id, *due_ms).await?,
-                Happened::Done(id) => owing.done(&mut tx, id).await?,
-                Happened::Unwanted(id) => owing.unwanted(&mut tx, id).await?,
-                Happened::Begun(id, to) => ranges.begin(&mut tx, id, *to).await?,
-                Happened::Grown(id, to) => ranges.grow(&mut tx, id, *to).await?,
-                Happened::Progress(id, from) => ranges.progress(&mut tx, id, *from).await?,
-                Happened::Ended(id, to) => ranges.end(&mut tx, id, *to).await?,
-                Happened::UnwantedRange(id) => ranges.unwanted(&mut tx, id).await?,
-                Happened::Released(id) => ranges.release(&mut tx, id).await?,
+                Happened::Done(id) => owing.remove(&mut tx, *id, Removed::Done).await?,
+                Happened::Unwanted(id) => owing.remove(&mut tx, *id, Removed::Unwanted).await?,
+                Happened::Begun(id, to) => {
+                    ranges.say(&mut tx, id, ranges::Became::Begun(*to)).await?;
+                }
+                Happened::Grown(id, to) => {
+                    ranges.say(&mut tx, id, ranges::Became::Grown(*to)).await?;
+                }
+                Happened::Progress(id, from) => {
+                    ranges
+                        .say(&mut tx, id, ranges::Became::Moved(*from))
+                        .await?;
+                }
+                Happened::Ended(id, to) => {
+                    ranges.say(&mut tx, id, ranges::Became::Ended(*to)).await?;
+                }
+                Happened::UnwantedRange(id) => {
+                    ranges.say(&mut tx, id, ranges::Became::Unwanted).await?;
+                }
+                Happened::Released(id) => {
+                    ranges.say(&mut tx, id, ranges::Became::Released).await?;
+                }
                 Happened::Dead(letter) => letters.push(letter),
                 Happened::Attempt(row) => attempts.entry(row.endpoint).or_default().push(row),
                 // A change of the registry, which has a transaction of its own.
@@ -79,6 +97,7 @@ impl Store {
             }
         }
         owing.end(&mut tx).await?;
+        ranges.write(&mut tx).await?;
         let at = (&self.database, &mut *tx);
         dead_letters::insert_all(at, &letters, &self.log).await?;
         let changed = ranges.changed;

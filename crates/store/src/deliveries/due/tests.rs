@@ -1,12 +1,14 @@
 //! What claims read: no more where a hundred times as much is owed.
 
-use dovecast_notification::NotificationId;
+use dovecast_notification::{NotificationId, OrderKey};
 use rusqlite::{Connection, ToSql};
 
 use uuid::Uuid;
 
 use super::*;
 use crate::deliveries::claims::DEAD;
+use crate::deliveries::order::next_due;
+use crate::deliveries::owing::{Removed, remove};
 use crate::steps;
 
 const NOW_MS: i64 = 4_999_000;
@@ -68,7 +70,18 @@ fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
     let (few, many) = (owing(1_000), owing(100_000));
     let (third, fourth) = (endpoint(3), endpoint(4));
     let until_ms = NOW_MS + SKEW_MS;
-    let cases: [(&str, &[&dyn ToSql], usize); 8] = [
+    let next = next_due(&[&(EndpointId(Uuid::nil()), OrderKey(Uuid::nil()))], NOW_MS);
+    let gone: Vec<OwedId> = ids
+        .iter()
+        .map(|(_, id)| (EndpointId(Uuid::nil()), *id))
+        .collect();
+    let remove = remove(&gone, Removed::Unwanted);
+    let nobody = Uuid::nil().to_string();
+    let mut removed: Vec<&dyn ToSql> = Vec::new();
+    for id in claimed[1..].chunks(2).take(ids.len()) {
+        removed.extend([&nobody as &dyn ToSql, id[1]]);
+    }
+    let cases: [(&str, &[&dyn ToSql], usize); 9] = [
         (SET_BACK, &[&until_ms], 0),
         (DEAD, &[&"us", &NOW_MS, &until_ms], 0),
         (DUE_FIRST, &[&NOW_MS, &1_000], 1_000),
@@ -76,7 +89,12 @@ fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
         (OF_ENDPOINT, &[&third, &NOW_MS, &20], 10),
         (claim.text(), &claimed, 9),
         (order::run::FOLLOWERS, &[&fourth, &"key", &1, &20], 20),
-        (order::NEXT, &[&fourth, &"key", &NOW_MS, &BEHIND], 0),
+        (
+            next.text(),
+            &[&fourth, &"key", &NOW_MS, &NOW_MS, &BEHIND],
+            0,
+        ),
+        (remove.text(), &removed, 0),
     ];
     for (statement, values, expected) in cases {
         let (rows, of_many) = steps::run(&many, statement, values);
