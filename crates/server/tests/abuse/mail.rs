@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::honest::{Arrivals, Honest, Voice, receiver};
 use crate::local::{client, finish, record};
-use crate::{Scene, is_soak};
+use crate::Scene;
 
 /// The honest mail user, and the account of that user.
 const ANN: &str = "ann@example.org";
@@ -125,13 +125,7 @@ impl Told {
     pub(crate) fn honest<'s>(&self, scene: &'s Scene<'s>) -> Honest<'s, MailProcess> {
         let first = self.processes.fetch_add(1, Ordering::Relaxed) * MAILS_OF_PROCESS;
         let process = MailProcess(client(scene, "lmtp"));
-        let mut arrivals = self.arrivals.clone();
-        if !is_soak() {
-            // What is in order waits for the store, which a server that is not optimised keeps busy
-            // for minutes. That nobody else is spoken for is looked at all the same.
-            arrivals.remove(0);
-        }
-        Honest::new(scene, process, arrivals, first)
+        Honest::new(scene, process, self.arrivals.clone(), first)
     }
 
     /// Whether everybody was told what is meant for him, and the IMAP user was heard at all.

@@ -27,10 +27,8 @@ const TOO_LARGE_BYTES: usize = 2_000_000;
 const SLOW_CONNECTIONS: usize = 250;
 /// Most files that the flood leaves in the spill directory.
 const SPILL_FILES: usize = 2_000;
-/// Event types of each application that the registrar makes, where the server is released, and
-/// where it is not optimised: there it writes nothing else for seconds otherwise.
+/// Event types of each application that the registrar makes.
 const EVENT_TYPES: usize = 200;
-const FEW_EVENT_TYPES: usize = 10;
 /// Topics of each client that makes some: few, as they count for the rate of the spill files, too.
 const TOPICS: usize = 10;
 /// Where the slow readers are, and where the proxy that the server trusts is.
@@ -259,12 +257,7 @@ pub(crate) fn flood_identities(scene: &Scene<'_>) {
 
 /// Registers one large application after the other.
 pub(crate) fn register(scene: &Scene<'_>, token: &str) {
-    let count = if is_soak() {
-        EVENT_TYPES
-    } else {
-        FEW_EVENT_TYPES
-    };
-    let types: Vec<_> = (0..count)
+    let types: Vec<_> = (0..EVENT_TYPES)
         .map(|number| json!({"id": format!("e{number}"), "title": "x".repeat(200), "levels": []}))
         .collect();
     scene.again(|| {
