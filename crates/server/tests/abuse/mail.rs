@@ -14,9 +14,9 @@ use dovecast_testkit::process::poll_until;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::Scene;
 use crate::honest::{Arrivals, Honest, Voice, receiver};
 use crate::local::{client, finish, record};
-use crate::Scene;
 
 /// The honest mail user, and the account of that user.
 const ANN: &str = "ann@example.org";

@@ -1,7 +1,9 @@
 //! How many statements a dispatcher sends: what plans of large installations reckon with.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
-use dovecast_dispatch::ledger::{AttemptRow, Happened, Ledger};
+use dovecast_dispatch::ledger::{AttemptRow, Happened, Ledger, OwedRange, RangeId};
 use dovecast_notification::{EndpointId, NotificationId};
 use dovecast_plan::measured;
 use uuid::Uuid;
@@ -11,6 +13,7 @@ use crate::setup::{self, Kind, Test, cases};
 cases![
     an_idle_dispatcher_sends_what_plans_say,
     attempts_cost_what_plans_say_however_many_endpoints_a_transaction_has,
+    what_happens_to_many_deliveries_and_ranges_takes_few_statements,
     each_node_of_a_process_has_claims_of_its_own,
 ];
 
@@ -74,6 +77,60 @@ async fn attempts_cost_what_plans_say_however_many_endpoints_a_transaction_has(
             "{asked}, planned {planned}"
         );
     }
+    Ok(())
+}
+
+async fn what_happens_to_many_deliveries_and_ranges_takes_few_statements(test: Test) -> Result<()> {
+    const MANY: u128 = 1_000;
+    /// For a hundred rows each.
+    const MOST: u64 = 15;
+    let store = test.open().await?;
+    let endpoint = |number| EndpointId(Uuid::from_u128(number));
+    let owed = || (1..=MANY).map(|number| setup::owed(endpoint(number), 0));
+    let range = |number| RangeId {
+        endpoint: endpoint(number),
+        topic: Arc::from("t"),
+        partition: 0,
+        start: 0,
+    };
+    let ranges = || (1..=MANY).map(range);
+    let ids = || owed().map(|owed| (owed.endpoint, owed.notification));
+    for happened in [
+        setup::each(Happened::Owed, owed()),
+        setup::each(Happened::FailedAgain, owed()),
+        setup::each(Happened::GivenBack, owed()),
+        setup::each(Happened::Done, ids()),
+        ranges().map(|id| Happened::Begun(id, 5)).collect(),
+        ranges().map(|id| Happened::Grown(id, 10)).collect(),
+        ranges().map(|id| Happened::Progress(id, 7)).collect(),
+        setup::each(Happened::Released, ranges()),
+    ] {
+        let before = store.statements();
+        store.record(&happened).await?;
+        let sent = store.statements() - before;
+        ensure!(sent <= MOST, "{sent} for {} of {:?}", MANY, happened[0]);
+    }
+    ensure!(store.claim_owed(0, 10).await?.is_empty(), "all are done");
+    let all = ranges().map(|id| id.endpoint).collect();
+    let mut claimed = store
+        .claim_ranges_of(0, usize::MAX, all, vec!["t".into()])
+        .await?;
+    claimed.sort_by(|one, other| one.id.cmp(&other.id));
+    let known = ranges().map(|id| OwedRange {
+        id,
+        from: 7,
+        to: 10,
+    });
+    ensure!(claimed.into_iter().eq(known), "not as they were left");
+    let before = store.statements();
+    let ended: Vec<_> = ranges().map(|id| Happened::Ended(id, 10)).collect();
+    store.record(&ended).await?;
+    let sent = store.statements() - before;
+    ensure!(sent <= MOST, "{sent} for the end of {MANY}");
+    ensure!(
+        store.owing_ranges(0, vec!["t".into()]).await?.is_empty(),
+        "nothing is owed any more"
+    );
     Ok(())
 }
 
