@@ -27,10 +27,16 @@ macro_rules! first_due {
 }
 pub(crate) use first_due;
 
+/// Rows that one statement inserts: few enough that it ends soon, and that their values are far
+/// fewer than the 32,766 of SQLite and the 65,535 of PostgreSQL.
+pub(crate) const ROWS: usize = 100;
+
 pub(crate) struct Statement {
     text: String,
     values: AnyArguments,
     failed: Option<sqlx::Error>,
+    /// Whether its like comes again, so that it is worth preparing.
+    comes_again: bool,
 }
 
 impl Statement {
@@ -39,6 +45,7 @@ impl Statement {
             text: text.to_owned(),
             values: AnyArguments::default(),
             failed: None,
+            comes_again: false,
         }
     }
 
@@ -78,6 +85,26 @@ impl Statement {
         self
     }
 
+    /// A value in its place, behind a comma.
+    pub(crate) fn bind_next<'q, T>(&mut self, value: T) -> &mut Self
+    where
+        T: Encode<'q, Any> + Type<Any>,
+    {
+        self.push(", ").bind(value)
+    }
+
+    /// Rows of `VALUES`; `bind` binds the values of one. Of one row, which is what there mostly is,
+    /// the text is always the same.
+    pub(crate) fn bind_rows<T>(&mut self, rows: &[T], bind: impl Fn(&mut Self, &T)) -> &mut Self {
+        self.comes_again = rows.len() == 1;
+        let mut before = "(";
+        for row in rows {
+            bind(self.push(before), row);
+            before = "), (";
+        }
+        self.push(")")
+    }
+
     /// Values, with a text between each and the next.
     pub(crate) fn bind_list(
         &mut self,
@@ -111,8 +138,8 @@ impl Statement {
         if let Some(error) = self.failed {
             return Err(error.into());
         }
-        // Its like may never come again: it does not push out what does.
         let query = sqlx::query_with(AssertSqlSafe(self.text), self.values);
-        Ok(query.persistent(false))
+        // What may never come again does not push out what does.
+        Ok(query.persistent(self.comes_again))
     }
 }
