@@ -159,9 +159,8 @@ impl Store {
         }
         let restored = lost::restore(&mut change, &wanted.name).await?;
         let filters = merged(filters, restored);
-        for filter in &filters {
-            change.touch(filter.endpoint).await?;
-        }
+        let touched: Vec<_> = filters.iter().map(|filter| filter.endpoint).collect();
+        change.touch_all(&touched).await?;
         let loaded = applications::load(&mut change.tx, Which::Id(id)).await?;
         let application = loaded.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
         if !dry_run {

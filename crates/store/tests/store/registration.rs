@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use dovecast_notification::EndpointId;
 use dovecast_store::{
-    Application, EventType, FilterSet, FilterSets, NewEventType, NewLevel, Registered,
+    Application, Changes, EventType, FilterSet, FilterSets, NewEventType, NewLevel, Registered,
     Registration, RegistrationChange as Change, Store, TouchedFilter,
 };
 
@@ -16,6 +16,7 @@ cases![
     the_same_registration_changes_nothing,
     applications_are_listed_in_pages,
     many_event_types_are_registered_by_few_statements,
+    what_many_filters_lose_and_get_back_takes_few_statements,
 ];
 
 /// Statements that a registration takes at most: its own, and a few for each kind of row. On
@@ -257,5 +258,44 @@ async fn many_event_types_are_registered_by_few_statements(test: Test) -> Result
     );
     ensure!(registration(&one.application) == wanted);
     ensure!(test.count("event_type")? == 1 && test.count("level")? == 1);
+    Ok(())
+}
+
+async fn what_many_filters_lose_and_get_back_takes_few_statements(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let all = with_levels(&names(40));
+    let application = store.register(&all, false).await?.application;
+    let mut endpoints = Vec::new();
+    for event_type in &application.event_types {
+        let sets = FilterSets {
+            event_types: vec![event_type.id],
+            levels: event_type.levels.iter().map(|level| level.id).collect(),
+            ..FilterSets::default()
+        };
+        let created = create(&store, &account, &event_type.external_id, Some(sets)).await?;
+        endpoints.push(created.endpoint.id);
+    }
+    let both = [FilterSet::EventTypes, FilterSet::Levels];
+    let seq = store.last_change().await?;
+    let lost = register(&store, &mail(&[("other", &[])])).await?;
+    let mut expected = endpoints.clone();
+    expected.sort();
+    let touched: Vec<_> = lost.filters.iter().map(|filter| filter.endpoint).collect();
+    ensure!(touched == expected, "{touched:?}");
+    ensure!(lost.filters.iter().all(|filter| filter.emptied == both));
+    let Changes::Endpoints { mut ids, .. } = store.changes_since(seq).await? else {
+        anyhow::bail!("everything has changed");
+    };
+    ids.sort();
+    ensure!(ids == expected, "the dispatcher is not told: {ids:?}");
+    let found = register(&store, &all).await?;
+    ensure!(found.filters.len() == endpoints.len());
+    ensure!(found.filters.iter().all(|filter| filter.restored == both));
+    for (endpoint, event_type) in endpoints.iter().zip(&found.application.event_types) {
+        let filter = store.filter(account.id, *endpoint).await?;
+        let sets = filter.context("no filter")?.sets;
+        let levels: Vec<_> = event_type.levels.iter().map(|level| level.id).collect();
+        ensure!(sets.event_types == [event_type.id] && sets.levels == levels);
+    }
     Ok(())
 }
