@@ -30,6 +30,26 @@ pub(crate) use first_due;
 /// Rows that one statement inserts: few enough that it ends soon, and that their values are far
 /// fewer than the 32,766 of SQLite and the 65,535 of PostgreSQL.
 pub(crate) const ROWS: usize = 100;
+/// Bytes of contents that one statement inserts, in about; one row may have more.
+const ROWS_BYTES: usize = 1 << 20;
+
+/// Rows in their order, as parts that one statement each inserts.
+pub(crate) fn parts<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut parts = Vec::new();
+    let mut left = rows;
+    while !left.is_empty() {
+        let mut sum = 0_usize;
+        let fits = |row: &&T| {
+            sum = sum.saturating_add(bytes(row));
+            sum <= ROWS_BYTES
+        };
+        let fitting = left.iter().take(ROWS).take_while(fits).count();
+        let (part, rest) = left.split_at(fitting.max(1));
+        parts.push(part);
+        left = rest;
+    }
+    parts
+}
 
 pub(crate) struct Statement {
     text: String,
@@ -141,5 +161,30 @@ impl Statement {
         let query = sqlx::query_with(AssertSqlSafe(self.text), self.values);
         // What may never come again does not push out what does.
         Ok(query.persistent(self.comes_again))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes of rows, and how many rows each part has.
+    #[test]
+    fn a_part_has_so_many_rows_and_bytes_and_at_least_one_row() {
+        let (half, large) = (ROWS_BYTES / 2, 5 * ROWS_BYTES);
+        for (sizes, expected) in [
+            (vec![], vec![]),
+            (vec![0; ROWS], vec![ROWS]),
+            (vec![0; 2 * ROWS + 1], vec![ROWS, ROWS, 1]),
+            (vec![half; 5], vec![2, 2, 1]),
+            (vec![1, large, 1, large, large], vec![1, 1, 1, 1, 1]),
+            (vec![half, 0, half, 1], vec![3, 1]),
+            (vec![usize::MAX; 2], vec![1, 1]),
+        ] {
+            let parts = parts(&sizes, |size| *size);
+            let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
+            assert_eq!(lengths, expected, "{} rows", sizes.len());
+            assert_eq!(parts.concat(), sizes);
+        }
     }
 }

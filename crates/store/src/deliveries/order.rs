@@ -60,6 +60,21 @@ pub(super) fn bind_place<'q>(query: Bound<'q>, place: Option<&KeyPlace>, log: &s
         .bind(place.map(|place| place.key.to_string()))
 }
 
+/// Pushes the values of [`PLACE`], with a comma between each and the next, as [`bind_place`] binds
+/// them.
+pub(super) fn push_place(statement: &mut Statement, place: Option<&KeyPlace>, log: &str) {
+    statement
+        .bind(place.map(|place| place.log.as_deref().unwrap_or(log).to_owned()))
+        .push(", ")
+        .bind(place.map(|place| place.of.topic.to_string()))
+        .push(", ")
+        .bind(place.map(|place| i64::from(place.of.partition)))
+        .push(", ")
+        .bind(place.map(|place| super::ranges::offset(place.offset)))
+        .push(", ")
+        .bind(place.map(|place| place.key.to_string()));
+}
+
 /// The place of a row. It names its log, also where that is ours.
 pub(super) fn place(found: &AnyRow) -> Result<Option<KeyPlace>> {
     if row::optional_text(found, "order_key")?.is_none() {
