@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::open::{Database, Store};
 use crate::registry::EndpointId;
 use crate::secrets::{BadKeyId, Field, KeyId, Keyring, Keys};
+use crate::statement::{ROWS, Statement};
 
 /// The channel of LISTEN and NOTIFY.
 pub(crate) const CHANNEL: &str = "dovecast_change";
@@ -208,6 +209,20 @@ impl Change<'_> {
             .bind(endpoint.to_string())
             .execute(&mut *self.tx)
             .await?;
+        Ok(())
+    }
+
+    /// The dispatcher has to look at these endpoints again.
+    pub(crate) async fn touch_all(&mut self, endpoints: &[EndpointId]) -> Result<()> {
+        let seq = self.seq;
+        for part in endpoints.chunks(ROWS) {
+            let mut insert = Statement::new("INSERT INTO change (seq, endpoint_id) VALUES ");
+            insert.bind_rows(part, |insert, endpoint| {
+                insert.bind(seq).bind_next(endpoint.to_string());
+            });
+            insert.push(" ON CONFLICT DO NOTHING");
+            insert.execute(&mut self.tx).await?;
+        }
         Ok(())
     }
 

@@ -27,10 +27,36 @@ macro_rules! first_due {
 }
 pub(crate) use first_due;
 
+/// Rows that one statement inserts: few enough that it ends soon, and that their values are far
+/// fewer than the 32,766 of SQLite and the 65,535 of PostgreSQL.
+pub(crate) const ROWS: usize = 100;
+/// Bytes of contents that one statement inserts, in about; one row may have more.
+pub(crate) const ROWS_BYTES: usize = 1 << 20;
+
+/// Rows in their order, as parts that one statement each inserts.
+pub(crate) fn parts<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut parts = Vec::new();
+    let mut left = rows;
+    while !left.is_empty() {
+        let mut sum = 0_usize;
+        let fits = |row: &&T| {
+            sum = sum.saturating_add(bytes(row));
+            sum <= ROWS_BYTES
+        };
+        let fitting = left.iter().take(ROWS).take_while(fits).count();
+        let (part, rest) = left.split_at(fitting.max(1));
+        parts.push(part);
+        left = rest;
+    }
+    parts
+}
+
 pub(crate) struct Statement {
     text: String,
     values: AnyArguments,
     failed: Option<sqlx::Error>,
+    /// Whether its like comes again, so that it is worth preparing.
+    comes_again: bool,
 }
 
 impl Statement {
@@ -39,6 +65,7 @@ impl Statement {
             text: text.to_owned(),
             values: AnyArguments::default(),
             failed: None,
+            comes_again: false,
         }
     }
 
@@ -78,6 +105,26 @@ impl Statement {
         self
     }
 
+    /// A value in its place, behind a comma.
+    pub(crate) fn bind_next<'q, T>(&mut self, value: T) -> &mut Self
+    where
+        T: Encode<'q, Any> + Type<Any>,
+    {
+        self.push(", ").bind(value)
+    }
+
+    /// Rows of `VALUES`; `bind` binds the values of one. Of one row, which is what there mostly is,
+    /// the text is always the same.
+    pub(crate) fn bind_rows<T>(&mut self, rows: &[T], bind: impl Fn(&mut Self, &T)) -> &mut Self {
+        self.comes_again = rows.len() == 1;
+        let mut before = "(";
+        for row in rows {
+            bind(self.push(before), row);
+            before = "), (";
+        }
+        self.push(")")
+    }
+
     /// Values, with a text between each and the next.
     pub(crate) fn bind_list(
         &mut self,
@@ -111,8 +158,33 @@ impl Statement {
         if let Some(error) = self.failed {
             return Err(error.into());
         }
-        // Its like may never come again: it does not push out what does.
         let query = sqlx::query_with(AssertSqlSafe(self.text), self.values);
-        Ok(query.persistent(false))
+        // What may never come again does not push out what does.
+        Ok(query.persistent(self.comes_again))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes of rows, and how many rows each part has.
+    #[test]
+    fn a_part_has_so_many_rows_and_bytes_and_at_least_one_row() {
+        let (half, large) = (ROWS_BYTES / 2, 5 * ROWS_BYTES);
+        for (sizes, expected) in [
+            (vec![], vec![]),
+            (vec![0; ROWS], vec![ROWS]),
+            (vec![0; 2 * ROWS + 1], vec![ROWS, ROWS, 1]),
+            (vec![half; 5], vec![2, 2, 1]),
+            (vec![1, large, 1, large, large], vec![1, 1, 1, 1, 1]),
+            (vec![half, 0, half, 1], vec![3, 1]),
+            (vec![usize::MAX; 2], vec![1, 1]),
+        ] {
+            let parts = parts(&sizes, |size| *size);
+            let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
+            assert_eq!(lengths, expected, "{} rows", sizes.len());
+            assert_eq!(parts.concat(), sizes);
+        }
     }
 }

@@ -16,16 +16,13 @@ use crate::connection::{Connection, deadlock};
 use crate::error::Result;
 use crate::open::{Database, Store};
 use crate::row;
-use crate::statement::Statement;
+use crate::statement::{Statement, parts};
 
+const INSERT: &str = "INSERT INTO dead_body (id, bytes, made_ms, content, account_id) VALUES ";
 // The update changes nothing: it locks a row that is there.
-const LOCK_OR_INSERT: &str = "INSERT INTO dead_body (id, account_id, bytes, made_ms, content) \
-    VALUES ($1, COALESCE((SELECT account_id FROM endpoint WHERE id = $2), ''), $3, $4, $5) \
-    ON CONFLICT (id) DO UPDATE SET made_ms = dead_body.made_ms";
+const OR_LOCK: &str = " ON CONFLICT (id) DO UPDATE SET made_ms = dead_body.made_ms";
 // A file of SQLite has one writer, and would write the whole row anew.
-const INSERT_ONCE: &str = "INSERT INTO dead_body (id, account_id, bytes, made_ms, content) \
-    VALUES ($1, COALESCE((SELECT account_id FROM endpoint WHERE id = $2), ''), $3, $4, $5) \
-    ON CONFLICT (id) DO NOTHING";
+const ONCE: &str = " ON CONFLICT (id) DO NOTHING";
 /// Bodies that one statement looks at.
 const AT_A_TIME: usize = 500;
 /// Times that [`AT_A_TIME`] bodies are looked at by one call of [`Store::sweep_bodies`].
@@ -42,33 +39,45 @@ struct Body<'a> {
 }
 
 impl<'a> Bodies<'a> {
-    pub(super) fn add(&mut self, endpoint: EndpointId, content: &'a str, time_ms: i64) {
-        self.0.entry(id_of(content)).or_insert(Body {
+    /// Adds a body that the letter of an endpoint names by the id that this returns.
+    pub(super) fn add(&mut self, endpoint: EndpointId, content: &'a str, time_ms: i64) -> String {
+        let id = id_of(content);
+        self.0.entry(id.clone()).or_insert(Body {
             endpoint,
             content,
             time_ms,
         });
+        id
     }
 
-    /// Writes those that are not there, in the order of their ids.
+    /// Writes those that are not there, in the order of their ids. No statement has an id twice:
+    /// PostgreSQL would refuse to lock a row that the same statement has inserted.
     pub(super) async fn put(self, database: &Database, tx: &mut Connection) -> Result<()> {
-        let statement = if database.is_postgres {
-            LOCK_OR_INSERT
-        } else {
-            INSERT_ONCE
-        };
-        for (id, body) in self.0 {
-            sqlx::query(statement)
-                .bind(id)
-                .bind(body.endpoint.to_string())
-                .bind(i64::try_from(body.content.len()).unwrap_or(i64::MAX))
-                .bind(body.time_ms)
-                .bind(body.content.to_owned())
-                .execute(&mut *tx)
-                .await?;
+        let if_there = if database.is_postgres { OR_LOCK } else { ONCE };
+        let bodies: Vec<_> = self.0.into_iter().collect();
+        for part in parts(&bodies, |(_, body)| body.content.len()) {
+            let mut insert = Statement::new(INSERT);
+            insert.bind_rows(part, |insert, (id, body)| {
+                insert
+                    .bind(id.clone())
+                    .bind_next(i64::try_from(body.content.len()).unwrap_or(i64::MAX))
+                    .bind_next(body.time_ms)
+                    .bind_next(body.content.to_owned());
+                push_account(insert.push(", "), Some(body.endpoint));
+            });
+            insert.push(if_there);
+            insert.execute(tx).await?;
         }
         Ok(())
     }
+}
+
+/// The id of the account whose quota counts what is of this endpoint; empty: of none.
+pub(super) fn push_account(statement: &mut Statement, endpoint: Option<EndpointId>) {
+    statement
+        .push("COALESCE((SELECT account_id FROM endpoint WHERE id = ")
+        .bind(endpoint.map(|endpoint| endpoint.to_string()))
+        .push("), '')");
 }
 
 /// Removes those of the bodies of removed letters that no other letter names.
@@ -138,7 +147,7 @@ impl Store {
     }
 }
 
-pub(super) fn id_of(content: &str) -> String {
+fn id_of(content: &str) -> String {
     let mut id = String::with_capacity(64);
     for byte in Sha256::digest(content.as_bytes()) {
         // Writing to a String does not fail.

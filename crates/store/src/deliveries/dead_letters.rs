@@ -5,20 +5,19 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dovecast_dispatch::ledger::{DeadLetter, RecordPlace};
 use dovecast_notification::{EndpointId, Notification, NotificationId};
-use sqlx::Any;
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::query::Query;
+use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::claims::count;
-use super::dead_bodies::{self, Bodies, remove_unused};
-use super::order::bind_place;
+use super::dead_bodies::{Bodies, push_account, remove_unused};
+use super::order::push_place;
 use super::ranges::offset;
 use crate::connection::{Connection, deadlock};
 use crate::error::Result;
 use crate::id::repeatable;
 use crate::open::{Database, Store};
 use crate::row;
+use crate::statement::{Statement, parts};
 
 /// Bytes of contents with which a page of dead letters ends, and so does one transaction of a
 /// redelivery: four of the largest notifications that the REST API takes. One letter is read,
@@ -66,13 +65,11 @@ const TEXT: i64 = 0;
 const BASE64: i64 = 1;
 const IN_BODY: i64 = 2;
 
-/// What is there already, by its id or by the place of its record, stays as it is.
 const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, reason, time_ms, attempts, \
     log, topic, part, record_offset, order_log, order_topic, order_part, order_offset, order_key, txn, note, \
-    content, is_base64, body_id, account_id) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-    COALESCE((SELECT account_id FROM endpoint WHERE id = $2), '')) \
-    ON CONFLICT DO NOTHING";
+    content, is_base64, body_id, account_id) VALUES ";
+/// What is there already, by its id or by the place of its record, stays as it is.
+const ONCE: &str = " ON CONFLICT DO NOTHING";
 const SELECT: &str = "SELECT dead_letter.id, endpoint_id, notification_id, COALESCE(dead_body.content, dead_letter.content) AS content, \
     is_base64, reason, time_ms, attempts, topic, part, record_offset FROM dead_letter LEFT JOIN dead_body ON dead_body.id = body_id \
     WHERE dead_letter.id < $1 ORDER BY dead_letter.id DESC LIMIT $2";
@@ -107,25 +104,47 @@ pub(super) async fn insert_all(
     log: &str,
 ) -> Result<()> {
     let mut bodies = Bodies::default();
-    for letter in letters {
-        if let (Some(endpoint), Some(text)) = (letter.endpoint, text_of(letter)) {
-            bodies.add(endpoint, text, letter.time_ms);
-        }
+    let mut rows = Vec::with_capacity(letters.len());
+    for (place, letter) in letters.iter().enumerate() {
+        let content = match (letter.endpoint, text_of(letter)) {
+            (Some(endpoint), Some(text)) => {
+                Content::Body(bodies.add(endpoint, text, letter.time_ms))
+            }
+            (None, Some(text)) => Content::Text(text),
+            (_, None) => Content::Bytes(&letter.content),
+        };
+        rows.push(NewRow {
+            letter,
+            place,
+            content,
+        });
     }
     bodies.put(database, tx).await?;
-    for (place, letter) in letters.iter().enumerate() {
-        let text = text_of(letter);
-        let body = letter.endpoint.and(text).map(dead_bodies::id_of);
-        let (content, is_base64) = match text {
-            Some(_) if body.is_some() => (String::new(), IN_BODY),
-            Some(text) => (text.to_owned(), TEXT),
-            None => (BASE64_STANDARD.encode(&letter.content), BASE64),
-        };
-        let insert = row_of(place, letter, log);
-        let insert = insert.bind(content).bind(is_base64).bind(body);
-        insert.execute(&mut *tx).await?;
+    for part in parts(&rows, NewRow::bytes) {
+        let mut insert = Statement::new(INSERT);
+        insert.bind_rows(part, |insert, row| row.push(insert, log));
+        insert.push(ONCE);
+        insert.execute(tx).await?;
     }
     Ok(())
+}
+
+/// A dead letter that is inserted.
+struct NewRow<'a> {
+    letter: &'a DeadLetter,
+    /// Place among those that are inserted together.
+    place: usize,
+    content: Content<'a>,
+}
+
+/// How the content of a dead letter is kept.
+enum Content<'a> {
+    /// In the body of this id.
+    Body(String),
+    /// As it is.
+    Text(&'a str),
+    /// In Base64.
+    Bytes(&'a [u8]),
 }
 
 /// The content, if a column can hold it: PostgreSQL takes no NUL in a text.
@@ -134,35 +153,64 @@ fn text_of(letter: &DeadLetter) -> Option<&str> {
     text.filter(|text| !text.contains('\0'))
 }
 
-/// All but the content.
-fn row_of(place: usize, letter: &DeadLetter, log: &str) -> Query<'static, Any, AnyArguments> {
-    let endpoint = letter.endpoint.map(|endpoint| endpoint.0.into_bytes());
-    let id = repeatable(
-        letter.time_ms,
-        place,
-        &[
-            endpoint.as_ref().map_or(&[], |id| &id[..]),
-            letter.notification.0.as_bytes(),
-            letter.reason.as_bytes(),
-            letter.record.as_ref().map_or("", |_| log).as_bytes(),
-        ],
-    );
-    let record = letter.record.as_ref();
-    let together = letter.together.as_ref();
-    let row = sqlx::query(INSERT)
-        .bind(id.to_string())
-        .bind(letter.endpoint.map(|endpoint| endpoint.to_string()))
-        .bind(letter.notification.to_string())
-        .bind(letter.reason.replace('\0', "\u{fffd}"))
-        .bind(letter.time_ms)
-        .bind(i64::from(letter.attempts))
-        .bind(record.map(|_| log.to_owned()))
-        .bind(record.map(|record| record.topic.to_string()))
-        .bind(record.map(|record| i64::from(record.partition)))
-        .bind(record.map(|record| offset(record.offset)));
-    bind_place(row, together.map(|together| &together.place), log)
-        .bind(together.map(|together| together.transaction.to_string()))
-        .bind(letter.note.replace('\0', "\u{fffd}"))
+impl NewRow<'_> {
+    /// Bytes of the row, in about.
+    fn bytes(&self) -> usize {
+        let content = match &self.content {
+            Content::Body(_) => 0,
+            Content::Text(text) => text.len(),
+            Content::Bytes(bytes) => bytes.len(),
+        };
+        content + self.letter.reason.len() + self.letter.note.len()
+    }
+
+    fn id(&self, log: &str) -> Uuid {
+        let letter = self.letter;
+        let endpoint = letter.endpoint.map(|endpoint| endpoint.0.into_bytes());
+        repeatable(
+            letter.time_ms,
+            self.place,
+            &[
+                endpoint.as_ref().map_or(&[], |id| &id[..]),
+                letter.notification.0.as_bytes(),
+                letter.reason.as_bytes(),
+                letter.record.as_ref().map_or("", |_| log).as_bytes(),
+            ],
+        )
+    }
+
+    /// Pushes the values of the columns of [`INSERT`].
+    fn push(&self, insert: &mut Statement, log: &str) {
+        let letter = self.letter;
+        let record = letter.record.as_ref();
+        let together = letter.together.as_ref();
+        let (content, is_base64, body) = match &self.content {
+            Content::Body(id) => (String::new(), IN_BODY, Some(id.clone())),
+            Content::Text(text) => ((*text).to_owned(), TEXT, None),
+            Content::Bytes(bytes) => (BASE64_STANDARD.encode(bytes), BASE64, None),
+        };
+        insert
+            .bind(self.id(log).to_string())
+            .bind_next(letter.endpoint.map(|endpoint| endpoint.to_string()))
+            .bind_next(letter.notification.to_string())
+            .bind_next(letter.reason.replace('\0', "\u{fffd}"))
+            .bind_next(letter.time_ms)
+            .bind_next(i64::from(letter.attempts))
+            .bind_next(record.map(|_| log.to_owned()))
+            .bind_next(record.map(|record| record.topic.to_string()))
+            .bind_next(record.map(|record| i64::from(record.partition)))
+            .bind_next(record.map(|record| offset(record.offset)))
+            .push(", ");
+        push_place(insert, together.map(|together| &together.place), log);
+        insert
+            .bind_next(together.map(|together| together.transaction.to_string()))
+            .bind_next(letter.note.replace('\0', "\u{fffd}"))
+            .bind_next(content)
+            .bind_next(is_base64)
+            .bind_next(body)
+            .push(", ");
+        push_account(insert, letter.endpoint);
+    }
 }
 
 impl Store {

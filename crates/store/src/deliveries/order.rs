@@ -23,14 +23,12 @@ use crate::connection::Connection;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
-use crate::statement::Statement;
+use crate::statement::{ROWS, Statement};
 use run::{Key, PART, Run};
 
 /// Most ranges of a partition that are claimed for one endpoint at a time.
 const RANGES: i64 = 1_000;
 
-/// Most keys that one statement looks at.
-const KEYS_AT_A_TIME: usize = 100;
 const DEBTORS: &str = "SELECT endpoint_id FROM owed WHERE log = $1 AND topic = $2 AND part = $3 AND order_key IS NOT NULL \
     UNION SELECT endpoint_id FROM owed_range WHERE log = $1 AND topic = $2 AND part = $3";
 const KEYS: &str = "SELECT DISTINCT order_key FROM owed WHERE endpoint_id = $4 AND log = $1 AND topic = $2 AND part = $3 \
@@ -49,28 +47,19 @@ pub(super) const PLACE: &str = "log, topic, part, record_offset, order_key";
 /// Keys of which something was written.
 pub(super) type Keys = BTreeSet<(EndpointId, OrderKey)>;
 
-/// Binds the place of a delivery: log, which is this one where the place names no other, topic,
-/// partition, offset, key.
-pub(super) fn bind_place<'q>(query: Bound<'q>, place: Option<&KeyPlace>, log: &str) -> Bound<'q> {
-    query
-        .bind(place.map(|place| place.log.as_deref().unwrap_or(log).to_owned()))
-        .bind(place.map(|place| place.of.topic.to_string()))
-        .bind(place.map(|place| i64::from(place.of.partition)))
-        .bind(place.map(|place| super::ranges::offset(place.offset)))
-        .bind(place.map(|place| place.key.to_string()))
-}
-
-/// The same, in a statement that is put together.
+/// Pushes the values of [`PLACE`], with a comma between each and the next. The log is this one where
+/// the place names no other.
 pub(super) fn push_place(statement: &mut Statement, place: Option<&KeyPlace>, log: &str) {
-    let log = place.map(|place| place.log.as_deref().unwrap_or(log).to_owned());
-    statement.bind(log).push(", ");
-    let topic = place.map(|place| place.of.topic.to_string());
-    statement.bind(topic).push(", ");
-    let partition = place.map(|place| i64::from(place.of.partition));
-    statement.bind(partition).push(", ");
-    let offset = place.map(|place| super::ranges::offset(place.offset));
-    statement.bind(offset).push(", ");
-    statement.bind(place.map(|place| place.key.to_string()));
+    statement
+        .bind(place.map(|place| place.log.as_deref().unwrap_or(log).to_owned()))
+        .push(", ")
+        .bind(place.map(|place| place.of.topic.to_string()))
+        .push(", ")
+        .bind(place.map(|place| i64::from(place.of.partition)))
+        .push(", ")
+        .bind(place.map(|place| super::ranges::offset(place.offset)))
+        .push(", ")
+        .bind(place.map(|place| place.key.to_string()));
 }
 
 /// The place of a row. It names its log, also where that is ours.
@@ -100,7 +89,7 @@ pub(super) async fn make_next_due(
     now_ms: i64,
 ) -> Result<()> {
     let keys: Vec<_> = keys.iter().collect();
-    for part in keys.chunks(KEYS_AT_A_TIME) {
+    for part in keys.chunks(ROWS) {
         next_due(part, now_ms).execute(connection).await?;
     }
     Ok(())
@@ -108,14 +97,11 @@ pub(super) async fn make_next_due(
 
 /// The first of a key is one entry of an index, and its row another one.
 pub(super) fn next_due(keys: &[&(EndpointId, OrderKey)], now_ms: i64) -> Statement {
-    let mut next = Statement::new("WITH asked (endpoint_id, order_key) AS (");
-    let mut before = "VALUES (";
-    for (endpoint, key) in keys {
-        next.push(before).bind(endpoint.to_string());
-        next.push(", ").bind(key.to_string());
-        before = "), (";
-    }
-    next.push(")) UPDATE owed SET due_ms = ").bind(now_ms);
+    let mut next = Statement::new("WITH asked (endpoint_id, order_key) AS (VALUES ");
+    next.bind_rows(keys, |next, (endpoint, key)| {
+        next.bind(endpoint.to_string()).bind_next(key.to_string());
+    });
+    next.push(") UPDATE owed SET due_ms = ").bind(now_ms);
     next.push(", made_ms = ").bind(now_ms);
     next.push(" WHERE due_ms = ").bind(BEHIND);
     next.push(

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use dovecast_dispatch::ledger::{BEHIND, Millis, Owed, OwedId};
 
-use super::due;
 use super::order::{Keys, make_next_due, push_place};
 use super::record::reason;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::row;
-use crate::statement::Statement;
+use crate::statement::{ROWS, ROWS_BYTES, Statement};
 
 const INSERT: &str = "INSERT INTO owed (endpoint_id, notification_id, content, failures, due_ms, reason, made_ms, claimed_by, \
     log, topic, part, record_offset, order_key, note) VALUES ";
@@ -26,14 +25,10 @@ const GIVEN_BACK: &str = " ON CONFLICT (endpoint_id, notification_id) \
     WHERE owed.claimed_by IS NULL OR owed.claimed_by = ";
 const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND claimed_by IS NULL";
-const REMOVE: &str = "DELETE FROM owed WHERE (endpoint_id, notification_id) IN (";
+const REMOVE: &str = "DELETE FROM owed WHERE (endpoint_id, notification_id) IN (VALUES ";
 /// Of an endpoint that is gone, or switched off.
 const IS_UNWANTED: &str =
     " AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = owed.endpoint_id AND active = 1)";
-
-/// Deliveries that one statement writes, and bytes of their contents with which it is enough.
-const ROWS: usize = 100;
-const ROWS_BYTES: usize = 1024 * 1024;
 
 /// A record of owed deliveries that is being written.
 pub(super) struct Owing<'a> {
@@ -191,28 +186,25 @@ impl<'a> Owing<'a> {
 
     fn statement(&self, became: Became, owed: &[(&Owed, bool)]) -> Statement {
         let mut put = Statement::new(INSERT);
-        let mut before = "(";
-        for (owed, is_under_way) in owed {
-            put.push(before).bind(owed.endpoint.to_string());
-            put.push(", ").bind(owed.notification.to_string());
-            // Canonical JSON is UTF-8.
-            let content = String::from_utf8_lossy(&owed.content).into_owned();
-            put.push(", ").bind(content);
-            put.push(", ").bind(i64::from(owed.failures));
-            put.push(", ").bind(self.time.due_ms(owed.due_ms));
-            put.push(", ").bind(reason(&owed.reason));
-            put.push(", ").bind(self.time.made_ms);
-            put.push(", ").bind(is_under_way.then(|| self.us.clone()));
-            put.push(", ");
-            push_place(&mut put, owed.place.as_ref(), self.log);
+        put.bind_rows(owed, |put, (owed, is_under_way)| {
+            put.bind(owed.endpoint.to_string())
+                .bind_next(owed.notification.to_string())
+                // Canonical JSON is UTF-8.
+                .bind_next(String::from_utf8_lossy(&owed.content).into_owned())
+                .bind_next(i64::from(owed.failures))
+                .bind_next(self.time.due_ms(owed.due_ms))
+                .bind_next(reason(&owed.reason))
+                .bind_next(self.time.made_ms)
+                .bind_next(is_under_way.then(|| self.us.clone()))
+                .push(", ");
+            push_place(put, owed.place.as_ref(), self.log);
             // PostgreSQL takes no NUL.
-            put.push(", ").bind(owed.note.replace('\0', "\u{fffd}"));
-            before = "), (";
-        }
+            put.bind_next(owed.note.replace('\0', "\u{fffd}"));
+        });
         match became {
-            Became::Owed => put.push(") ON CONFLICT DO NOTHING"),
-            Became::Failed => put.push(")").push(FAILED).bind(self.us.clone()),
-            Became::GivenBack => put.push(")").push(GIVEN_BACK).bind(self.us.clone()),
+            Became::Owed => put.push(" ON CONFLICT DO NOTHING"),
+            Became::Failed => put.push(FAILED).bind(self.us.clone()),
+            Became::GivenBack => put.push(GIVEN_BACK).bind(self.us.clone()),
         };
         put
     }
@@ -220,7 +212,11 @@ impl<'a> Owing<'a> {
 
 pub(super) fn remove(ids: &[OwedId], why: Removed) -> Statement {
     let mut remove = Statement::new(REMOVE);
-    due::values(&mut remove, ids);
+    remove.bind_rows(ids, |remove, (endpoint, notification)| {
+        remove
+            .bind(endpoint.to_string())
+            .bind_next(notification.to_string());
+    });
     remove.push(")");
     if why == Removed::Unwanted {
         remove.push(IS_UNWANTED);

@@ -20,12 +20,10 @@ use super::record::Bound;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::open::Store;
+use crate::statement::ROWS;
 use statements::{
     LEAVE_REST, LET_GO, MOVE_ON, PROGRESS, RELEASE, ROW_END, UNWANTED_RANGE, claim, end, insert,
 };
-
-/// Ranges that one statement writes.
-const ROWS: usize = 100;
 
 /// How a range gets more.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -202,7 +200,7 @@ impl<'a> Ranges<'a> {
             .collect();
         for part in distinct(wanted) {
             let rows = part.iter().map(|(row, wanted)| (row, wanted.extent));
-            let claim = claim(gets, rows.collect(), &self.us, &self.log);
+            let claim = claim(gets, &rows.collect::<Vec<_>>(), &self.us, &self.log);
             let found = claim.fetch_all(connection).await?;
             let found = found.iter().map(|found| {
                 let range = super::claims::range(found)?;
@@ -229,7 +227,7 @@ impl<'a> Ranges<'a> {
     ) -> Result<()> {
         loop {
             let row = row(wanted.id, wanted.extent.row);
-            let claim = claim(gets, vec![(&row, wanted.extent)], &self.us, &self.log);
+            let claim = claim(gets, &[(&row, wanted.extent)], &self.us, &self.log);
             if let Some(found) = claim.fetch_all(connection).await?.first() {
                 self.got(wanted, count(found, "from_offset")?);
                 return Ok(());
@@ -287,8 +285,8 @@ impl<'a> Ranges<'a> {
             }
         }
         for part in distinct(held) {
-            let rows = part.iter().map(|(row, extent)| (row, *extent)).collect();
-            let mut progress = insert(rows, Some(&self.us), &self.log);
+            let rows: Vec<_> = part.iter().map(|(row, extent)| (row, *extent)).collect();
+            let mut progress = insert(&rows, Some(&self.us), &self.log);
             progress.push(MOVE_ON);
             progress.execute(connection).await?;
         }
@@ -306,8 +304,8 @@ impl<'a> Ranges<'a> {
             (self.row(id), (id, to, is_all))
         });
         for part in distinct(ended.collect()) {
-            let rows = part.iter().map(|(row, (_, to, _))| (row, *to)).collect();
-            let gone = end(rows, &self.log).fetch_all(connection).await?;
+            let rows: Vec<_> = part.iter().map(|(row, (_, to, _))| (row, *to)).collect();
+            let gone = end(&rows, &self.log).fetch_all(connection).await?;
             let gone = gone.iter().map(|gone| Ok(super::claims::range(gone)?.id));
             let gone: HashSet<RangeId> = gone.collect::<Result<_>>()?;
             for (row, (id, to, _)) in part.iter().filter(|(_, (.., is_all))| *is_all) {
@@ -346,8 +344,8 @@ impl<'a> Ranges<'a> {
             self.changed.insert(id.clone(), None);
         }
         for part in distinct(held) {
-            let rows = part.iter().map(|(row, extent)| (row, *extent)).collect();
-            let mut release = insert(rows, None, &self.log);
+            let rows: Vec<_> = part.iter().map(|(row, extent)| (row, *extent)).collect();
+            let mut release = insert(&rows, None, &self.log);
             release.push(LET_GO).bind(self.us.clone());
             release.execute(connection).await?;
         }

@@ -229,13 +229,13 @@ impl Store {
         let ids = endpoints.iter().map(|found| row::id(found, "id"));
         let ids: Vec<EndpointId> = ids.collect::<Result<_>>()?;
         // One after the other in the order of their ids, as all who lock several do.
-        for id in ids {
+        for id in &ids {
             sqlx::query("UPDATE endpoint SET active = 0 WHERE id = $1")
                 .bind(id.to_string())
                 .execute(&mut *change.tx)
                 .await?;
-            change.touch(id).await?;
         }
+        change.touch_all(&ids).await?;
         let committed = change.commit().await;
         // Even where it is not known whether they are gone.
         self.token_owners.forget();

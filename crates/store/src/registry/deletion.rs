@@ -82,9 +82,8 @@ impl Store {
              WHERE application_id = $1 \
              UNION SELECT filter_id FROM filter_level JOIN level ON level.id = member_id \
              JOIN event_type ON event_type.id = event_type_id WHERE application_id = $1)";
-        for endpoint in endpoint_ids(&mut change, naming, &id.to_string()).await? {
-            change.touch(endpoint).await?;
-        }
+        let endpoints = endpoint_ids(&mut change, naming, &id.to_string()).await?;
+        change.touch_all(&endpoints).await?;
         lost::application_goes(&mut change, id).await?;
         let done = sqlx::query("DELETE FROM application WHERE id = $1")
             .bind(id.to_string())

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use sqlx::AssertSqlSafe;
 
-use super::{ApplicationId, EventTypeId, FilterId, FilterSet, LevelId, TouchedFilter};
+use super::{ApplicationId, FilterId, FilterSet, TouchedFilter};
 use crate::error::Result;
 use crate::feed::Change;
 use crate::row;
+use crate::statement::Statement;
 
 const APPLICATIONS: &str = "INSERT INTO filter_lost (filter_id, application, event_type, level) \
     SELECT filter_id, application.name, '', '' FROM filter_application \
@@ -57,38 +58,37 @@ const RESTORED: [Restored; 3] = [
     },
 ];
 
-/// An event type is about to go, with its levels.
-pub(super) async fn event_type_goes(change: &mut Change<'_>, id: EventTypeId) -> Result<()> {
+/// Event types are about to go, with their levels.
+pub(super) async fn event_types_go(change: &mut Change<'_>, ids: &[String]) -> Result<()> {
     for insert in [EVENT_TYPES, LEVELS] {
-        remember(change, insert, "event_type.id = $1", id.to_string()).await?;
+        remember(change, insert, "event_type.id IN (", ids).await?;
     }
     Ok(())
 }
 
-/// A level is about to go.
-pub(super) async fn level_goes(change: &mut Change<'_>, id: LevelId) -> Result<()> {
-    remember(change, LEVELS, "level.id = $1", id.to_string()).await
+/// Levels are about to go.
+pub(super) async fn levels_go(change: &mut Change<'_>, ids: &[String]) -> Result<()> {
+    remember(change, LEVELS, "level.id IN (", ids).await
 }
 
 /// An application is about to go, with its event types and levels.
 pub(super) async fn application_goes(change: &mut Change<'_>, id: ApplicationId) -> Result<()> {
     for insert in [APPLICATIONS, EVENT_TYPES, LEVELS] {
-        remember(change, insert, "application.id = $1", id.to_string()).await?;
+        remember(change, insert, "application.id IN (", &[id.to_string()]).await?;
     }
     Ok(())
 }
 
 async fn remember(
     change: &mut Change<'_>,
-    insert: &str,
-    condition: &str,
-    id: String,
+    insert: &'static str,
+    one_of: &'static str,
+    ids: &[String],
 ) -> Result<()> {
-    // Made of constants.
-    sqlx::query(AssertSqlSafe(format!("{insert}{condition}")))
-        .bind(id)
-        .execute(&mut *change.tx)
-        .await?;
+    let mut remember = Statement::new(insert);
+    remember.push(one_of);
+    remember.bind_list(ids.iter().cloned(), ", ").push(")");
+    remember.execute(&mut change.tx).await?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::connection::Connection;
 use crate::error::{Result, StoreError};
 use crate::feed::Change;
 use crate::row;
-use crate::statement::Statement;
+use crate::statement::{ROWS, Statement};
 
 /// Most applications of one token: a token that anybody has must not fill the store, and more than
 /// this nobody keeps apart.
@@ -53,26 +53,29 @@ pub(super) async fn claim(
     }
     match own {
         Some(false) => Ok(()),
-        Some(true) => settle(change, token, name).await,
+        Some(true) => settle(change, token, &[name.to_owned()]).await,
         None if owners.is_empty() && !is_there => add(change, token, name).await,
         None => Err(StoreError::OthersApplication(name.to_owned())),
     }
 }
 
-/// An application is one candidate's now, and the others' no more.
-async fn settle(change: &mut Change<'_>, token: TokenId, name: &str) -> Result<()> {
-    sqlx::query(
-        "DELETE FROM token_application WHERE name = $1 AND token_id <> $2 AND is_candidate = 1",
-    )
-    .bind(name)
-    .bind(token.to_string())
-    .execute(&mut *change.tx)
-    .await?;
-    sqlx::query("UPDATE token_application SET is_candidate = 0 WHERE name = $1 AND token_id = $2")
-        .bind(name)
-        .bind(token.to_string())
-        .execute(&mut *change.tx)
-        .await?;
+/// Applications are one candidate's now, and the others' no more.
+async fn settle(change: &mut Change<'_>, token: TokenId, names: &[String]) -> Result<()> {
+    for (statement, of) in [
+        (
+            "DELETE FROM token_application WHERE is_candidate = 1 AND name IN (",
+            ") AND token_id <> ",
+        ),
+        (
+            "UPDATE token_application SET is_candidate = 0 WHERE is_candidate = 1 AND name IN (",
+            ") AND token_id = ",
+        ),
+    ] {
+        let mut settle = Statement::new(statement);
+        settle.bind_list(names.iter().cloned(), ", ").push(of);
+        settle.bind(token.to_string());
+        settle.execute(&mut change.tx).await?;
+    }
     Ok(())
 }
 
@@ -85,17 +88,22 @@ async fn add(change: &mut Change<'_>, token: TokenId, name: &str) -> Result<()> 
     if row::number(&count, "total")? >= most {
         return Err(StoreError::TooManyApplications(MAX_APPLICATIONS));
     }
+    give(change, token, &[name.to_owned()]).await
+}
+
+/// Gives applications that it does not have to a token.
+async fn give(change: &mut Change<'_>, token: TokenId, names: &[String]) -> Result<()> {
+    let mut give = Statement::new("WITH given (name) AS (VALUES (");
+    give.bind_list(names.iter().cloned(), "), (");
+    give.push(
+        ")) INSERT INTO token_application (token_id, name, is_candidate) \
+         SELECT id, given.name, 0 FROM api_token CROSS JOIN given WHERE id = ",
+    );
+    give.bind(token.to_string());
     // The token may have been deleted meanwhile.
-    let done = sqlx::query(
-        "INSERT INTO token_application (token_id, name, is_candidate) \
-         SELECT id, $1, 0 FROM api_token WHERE id = $2",
-    )
-    .bind(name)
-    .bind(token.to_string())
-    .execute(&mut *change.tx)
-    .await?;
-    if done.rows_affected() == 0 {
-        return Err(StoreError::OthersApplication(name.to_owned()));
+    if give.execute(&mut change.tx).await? == 0 {
+        let name = names.first().cloned().unwrap_or_default();
+        return Err(StoreError::OthersApplication(name));
     }
     Ok(())
 }
@@ -123,10 +131,14 @@ pub(super) async fn put(
         .bind(token.to_string())
         .execute(&mut *change.tx)
         .await?;
-    for name in applications {
-        add(change, token, name).await?;
+    if applications.len() > MAX_APPLICATIONS {
+        return Err(StoreError::TooManyApplications(MAX_APPLICATIONS));
+    }
+    let names: Vec<String> = applications.iter().cloned().collect();
+    for part in names.chunks(ROWS) {
+        give(change, token, part).await?;
         if registers {
-            settle(change, token, name).await?;
+            settle(change, token, part).await?;
         }
     }
     Ok(())

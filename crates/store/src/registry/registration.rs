@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::feed::Change;
 use crate::id::Id;
 use crate::open::Store;
+use crate::statement::{ROWS, Statement};
 use removed::Removed;
 
 /// What an application says about itself. Names are unique where they have to be: the caller has
@@ -158,9 +159,8 @@ impl Store {
         }
         let restored = lost::restore(&mut change, &wanted.name).await?;
         let filters = merged(filters, restored);
-        for filter in &filters {
-            change.touch(filter.endpoint).await?;
-        }
+        let touched: Vec<_> = filters.iter().map(|filter| filter.endpoint).collect();
+        change.touch_all(&touched).await?;
         let loaded = applications::load(&mut change.tx, Which::Id(id)).await?;
         let application = loaded.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
         if !dry_run {
@@ -251,6 +251,7 @@ async fn put_event_types(
         .enumerate()
         .map(|(place, event_type)| (&*event_type.external_id, (place, event_type)))
         .collect();
+    let (mut event_types, mut levels) = (Vec::new(), Vec::new());
     for (place, event_type) in wanted.event_types.iter().enumerate() {
         let name = event_type.external_id.clone();
         let found = known.get(&*name);
@@ -258,18 +259,13 @@ async fn put_event_types(
             found.is_some_and(|(was, known)| *was == place && known.title == event_type.title);
         let id = found.map_or_else(Id::new, |(_, known)| known.id);
         if !is_same {
-            let statement = "INSERT INTO event_type (id, application_id, external_id, title, position) \
-                             VALUES ($1, $2, $3, $4, $5) \
-                             ON CONFLICT (id) DO UPDATE SET title = excluded.title, position = excluded.position";
-            let of = application.to_string();
-            let row = Row {
+            event_types.push(Row {
                 id: id.to_string(),
-                of,
-                name: &name,
+                of: application.to_string(),
+                name: &event_type.external_id,
                 title: &event_type.title,
                 place,
-            };
-            row.put(change, statement).await?;
+            });
             match found {
                 None => changes.push(RegistrationChange::EventTypeAdded(name)),
                 Some((_, known)) if known.title != event_type.title => {
@@ -278,19 +274,22 @@ async fn put_event_types(
                 Some(_) => {}
             }
         }
-        let levels = found.map_or(&[][..], |(_, known)| &known.levels);
-        put_levels(change, id, levels, event_type, changes).await?;
+        let known = found.map_or(&[][..], |(_, known)| &known.levels);
+        levels.extend(levels_to_put(id, known, event_type, changes));
     }
-    Ok(())
+    // Levels name their event types.
+    put(change, EVENT_TYPES, &event_types).await?;
+    put(change, LEVELS, &levels).await
 }
 
-async fn put_levels(
-    change: &mut Change<'_>,
+/// Levels of an event type that are new, retitled or in another place.
+fn levels_to_put<'a>(
     of: EventTypeId,
     known: &[super::Level],
-    wanted: &NewEventType,
+    wanted: &'a NewEventType,
     changes: &mut Vec<RegistrationChange>,
-) -> Result<()> {
+) -> Vec<Row<'a>> {
+    let mut rows = Vec::new();
     for (place, level) in wanted.levels.iter().enumerate() {
         let found = known
             .iter()
@@ -299,16 +298,13 @@ async fn put_levels(
             continue;
         }
         let id = found.map_or_else(Id::new, |at| known[at].id);
-        let statement = "INSERT INTO level (id, event_type_id, external_id, title, position) VALUES ($1, $2, $3, $4, $5) \
-                         ON CONFLICT (id) DO UPDATE SET title = excluded.title, position = excluded.position";
-        let row = Row {
+        rows.push(Row {
             id: id.to_string(),
             of: of.to_string(),
             name: &level.external_id,
             title: &level.title,
             place,
-        };
-        row.put(change, statement).await?;
+        });
         let names = (wanted.external_id.clone(), level.external_id.clone());
         match found {
             None => changes.push(RegistrationChange::LevelAdded(names.0, names.1)),
@@ -318,7 +314,7 @@ async fn put_levels(
             Some(_) => {}
         }
     }
-    Ok(())
+    rows
 }
 
 /// A row of `event_type` or `level`.
@@ -330,16 +326,26 @@ struct Row<'a> {
     place: usize,
 }
 
-impl Row<'_> {
-    async fn put(self, change: &mut Change<'_>, statement: &'static str) -> Result<()> {
-        sqlx::query(statement)
-            .bind(self.id)
-            .bind(self.of)
-            .bind(self.name)
-            .bind(self.title)
-            .bind(i64::try_from(self.place).unwrap_or(i64::MAX))
-            .execute(&mut *change.tx)
-            .await?;
-        Ok(())
+const EVENT_TYPES: &str =
+    "INSERT INTO event_type (id, application_id, external_id, title, position) VALUES ";
+const LEVELS: &str = "INSERT INTO level (id, event_type_id, external_id, title, position) VALUES ";
+
+/// Inserts rows, and gives those that are there their title and place. None is there twice: names
+/// are unique.
+async fn put(change: &mut Change<'_>, insert: &'static str, rows: &[Row<'_>]) -> Result<()> {
+    for part in rows.chunks(ROWS) {
+        let mut put = Statement::new(insert);
+        put.bind_rows(part, |put, row| {
+            put.bind(row.id.clone())
+                .bind_next(row.of.clone())
+                .bind_next(row.name.to_owned())
+                .bind_next(row.title.to_owned())
+                .bind_next(i64::try_from(row.place).unwrap_or(i64::MAX));
+        });
+        put.push(
+            " ON CONFLICT (id) DO UPDATE SET title = excluded.title, position = excluded.position",
+        );
+        put.execute(&mut change.tx).await?;
     }
+    Ok(())
 }

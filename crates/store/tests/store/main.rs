@@ -22,6 +22,7 @@ mod growing;
 mod hidden;
 mod keys;
 mod leases;
+mod letters;
 mod losses;
 mod lost_answers;
 mod opening;
@@ -121,6 +122,7 @@ fn main() -> ExitCode {
         owed_keys::CASES,
         owners::CASES,
         leases::CASES,
+        letters::CASES,
         push::CASES,
         push_attempts::CASES,
         push_clocks::CASES,

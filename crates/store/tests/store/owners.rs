@@ -18,6 +18,7 @@ cases![
     a_token_removes_its_own_applications_only,
     applications_of_before_are_the_only_tokens,
     of_several_tokens_of_before_the_first_that_registers_has_an_application,
+    an_application_that_is_given_to_a_token_is_no_candidates_any_more,
     a_token_has_a_bounded_number_of_applications,
     the_applications_of_a_token_have_so_many_event_types_and_levels_together,
     a_token_that_sends_knows_its_applications,
@@ -184,6 +185,26 @@ async fn of_several_tokens_of_before_the_first_that_registers_has_an_application
     Ok(())
 }
 
+async fn an_application_that_is_given_to_a_token_is_no_candidates_any_more(
+    test: Test,
+) -> Result<()> {
+    earlier(&test, &[1, 2])?;
+    let store = test.open().await?;
+    let tokens = store.tokens().await?;
+    let teams = tokens.iter().filter(|token| token.name == "team");
+    let teams: Vec<_> = teams.map(|token| token.id).collect();
+    ensure!(
+        store
+            .edit_token(teams[0], &edit(&["billing", "more"]))
+            .await?
+    );
+    let wanted = application("billing");
+    let refused = store.register_with(teams[1], &wanted, false).await;
+    ensure!(matches!(refused, Err(StoreError::OthersApplication(_))));
+    store.register_with(teams[0], &wanted, false).await?;
+    Ok(())
+}
+
 async fn a_token_has_a_bounded_number_of_applications(test: Test) -> Result<()> {
     let store = test.open().await?;
     let names: BTreeSet<String> = (0..dovecast_store::MAX_APPLICATIONS)
@@ -191,7 +212,19 @@ async fn a_token_has_a_bounded_number_of_applications(test: Test) -> Result<()> 
         .collect();
     let mut full = TokenGrant::from(Scope::Registration);
     full.applications = names;
-    let token = store.create_token("full", full).await?;
+    let before = store.statements();
+    let token = store.create_token("full", full.clone()).await?;
+    let sent = store.statements() - before;
+    ensure!(sent < 50, "{sent} statements");
+    let mut names = applications(&store, &token).await?;
+    names.sort();
+    ensure!(names.iter().eq(&full.applications), "{names:?}");
+    full.applications.insert("more".to_owned());
+    let refused = store.create_token("more than full", full).await;
+    ensure!(
+        matches!(refused, Err(StoreError::TooManyApplications(_))),
+        "it has {names:?}"
+    );
     let wanted = application("more");
     let more = store.register_with(token.token.id, &wanted, false);
     let refused = more.await;

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use dovecast_notification::EndpointId;
 use dovecast_store::{
-    Application, FilterSet, FilterSets, RegistrationChange as Change, TouchedFilter,
+    Application, Changes, EventType, FilterSet, FilterSets, NewEventType, NewLevel, Registered,
+    Registration, RegistrationChange as Change, Store, TouchedFilter,
 };
 
 use crate::setup::{Test, cases, create, mail};
@@ -14,7 +15,13 @@ cases![
     a_dry_run_tells_the_same_and_keeps_nothing,
     the_same_registration_changes_nothing,
     applications_are_listed_in_pages,
+    many_event_types_are_registered_by_few_statements,
+    what_many_filters_lose_and_get_back_takes_few_statements,
 ];
+
+/// Statements that a registration takes at most: its own, and a few for each kind of row. On
+/// PostgreSQL changes are asked for meanwhile.
+const FEW: u64 = 30;
 
 /// `new[low high] gone[]`
 fn shape(application: &Application) -> String {
@@ -142,5 +149,153 @@ async fn applications_are_listed_in_pages(test: Test) -> Result<()> {
     let names: Vec<_> = page.items.iter().map(|item| &*item.name).collect();
     ensure!(page.total == 3 && names == ["b", "a"], "{names:?}");
     ensure!(page.items.iter().all(|item| shape(item) == "new[low]"));
+    Ok(())
+}
+
+/// Registers by few statements.
+async fn register(store: &Store, wanted: &Registration) -> Result<Registered> {
+    let before = store.statements();
+    let registered = store.register(wanted, false).await?;
+    let sent = store.statements() - before;
+    ensure!(sent < FEW, "{sent} statements");
+    Ok(registered)
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("type {number}")).collect()
+}
+
+/// Event types of these names with two levels each.
+fn with_levels(names: &[String]) -> Registration {
+    let levels: &[&str] = &["low", "high"];
+    let event_types: Vec<_> = names.iter().map(|name| (&**name, levels)).collect();
+    mail(&event_types)
+}
+
+/// What an application was registered with.
+fn registration(application: &Application) -> Registration {
+    let levels = |of: &EventType| {
+        let levels = of.levels.iter().map(|level| NewLevel {
+            external_id: level.external_id.clone(),
+            title: level.title.clone(),
+        });
+        levels.collect()
+    };
+    let event_types = application.event_types.iter().map(|of| NewEventType {
+        external_id: of.external_id.clone(),
+        title: of.title.clone(),
+        levels: levels(of),
+    });
+    Registration {
+        name: application.name.clone(),
+        title: application.title.clone(),
+        event_types: event_types.collect(),
+    }
+}
+
+/// What is told of each event type and of each of its levels, in their order.
+fn told(
+    of: &Registration,
+    event_type: fn(String) -> Change,
+    level: fn(String, String) -> Change,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for of in &of.event_types {
+        changes.push(event_type(of.external_id.clone()));
+        let levels = of.levels.iter();
+        changes.extend(levels.map(|one| level(of.external_id.clone(), one.external_id.clone())));
+    }
+    changes
+}
+
+async fn many_event_types_are_registered_by_few_statements(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let mut wanted = with_levels(&names(200));
+    let added = register(&store, &wanted).await?;
+    let expected = told(&wanted, Change::EventTypeAdded, Change::LevelAdded);
+    ensure!(added.changes[0] == Change::ApplicationAdded);
+    ensure!(added.changes[1..] == expected, "{:#?}", added.changes);
+    ensure!(registration(&added.application) == wanted);
+    // In the other order, and with other titles.
+    wanted.event_types.reverse();
+    for event_type in &mut wanted.event_types {
+        event_type.title.push('!');
+        event_type.levels.reverse();
+        for level in &mut event_type.levels {
+            level.title.push('!');
+        }
+    }
+    let changed = register(&store, &wanted).await?;
+    let expected = told(&wanted, Change::EventTypeRetitled, Change::LevelRetitled);
+    ensure!(changed.changes == expected, "{:#?}", changed.changes);
+    ensure!(registration(&changed.application) == wanted);
+    let before = added.application.event_types.iter();
+    for (before, after) in before.zip(changed.application.event_types.iter().rev()) {
+        ensure!(before.id == after.id, "{before:?} and {after:?}");
+        let levels = after.levels.iter().rev();
+        ensure!(before.levels.iter().zip(levels).all(|(a, b)| a.id == b.id));
+    }
+    let found = store.application(changed.application.id).await?;
+    ensure!(found.context("it is gone")? == changed.application);
+    // Half of the levels, and then all but one event type, are not wanted any more.
+    for event_type in &mut wanted.event_types {
+        event_type.levels.truncate(1);
+    }
+    let fewer = register(&store, &wanted).await?;
+    let gone = |of: &NewEventType| Change::LevelRemoved(of.external_id.clone(), "low".to_owned());
+    let expected: Vec<_> = wanted.event_types.iter().map(gone).collect();
+    ensure!(fewer.changes == expected, "{:#?}", fewer.changes);
+    ensure!(registration(&fewer.application) == wanted);
+    let gone = wanted.event_types.split_off(1);
+    let gone = gone
+        .into_iter()
+        .map(|of| Change::EventTypeRemoved(of.external_id));
+    let one = register(&store, &wanted).await?;
+    ensure!(
+        one.changes == gone.collect::<Vec<_>>(),
+        "{:#?}",
+        one.changes
+    );
+    ensure!(registration(&one.application) == wanted);
+    ensure!(test.count("event_type")? == 1 && test.count("level")? == 1);
+    Ok(())
+}
+
+async fn what_many_filters_lose_and_get_back_takes_few_statements(test: Test) -> Result<()> {
+    let (store, account, _) = test.filled().await?;
+    let all = with_levels(&names(40));
+    let application = store.register(&all, false).await?.application;
+    let mut endpoints = Vec::new();
+    for event_type in &application.event_types {
+        let sets = FilterSets {
+            event_types: vec![event_type.id],
+            levels: event_type.levels.iter().map(|level| level.id).collect(),
+            ..FilterSets::default()
+        };
+        let created = create(&store, &account, &event_type.external_id, Some(sets)).await?;
+        endpoints.push(created.endpoint.id);
+    }
+    let both = [FilterSet::EventTypes, FilterSet::Levels];
+    let seq = store.last_change().await?;
+    let lost = register(&store, &mail(&[("other", &[])])).await?;
+    let mut expected = endpoints.clone();
+    expected.sort();
+    let touched: Vec<_> = lost.filters.iter().map(|filter| filter.endpoint).collect();
+    ensure!(touched == expected, "{touched:?}");
+    ensure!(lost.filters.iter().all(|filter| filter.emptied == both));
+    let Changes::Endpoints { mut ids, .. } = store.changes_since(seq).await? else {
+        anyhow::bail!("everything has changed");
+    };
+    ids.sort();
+    ensure!(ids == expected, "the dispatcher is not told: {ids:?}");
+    let found = register(&store, &all).await?;
+    ensure!(found.filters.len() == endpoints.len());
+    ensure!(found.filters.iter().all(|filter| filter.restored == both));
+    for (endpoint, event_type) in endpoints.iter().zip(&found.application.event_types) {
+        let filter = store.filter(account.id, *endpoint).await?;
+        let sets = filter.context("no filter")?.sets;
+        let levels: Vec<_> = event_type.levels.iter().map(|level| level.id).collect();
+        ensure!(sets.event_types == [event_type.id] && sets.levels == levels);
+    }
     Ok(())
 }

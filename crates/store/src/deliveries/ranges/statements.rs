@@ -35,28 +35,31 @@ pub(super) const RELEASE: &str = "UPDATE owed_range SET claimed_by = NULL WHERE 
 pub(super) const LET_GO: &str = " ON CONFLICT (log, endpoint_id, topic, part, start_offset) \
     DO UPDATE SET claimed_by = NULL WHERE owed_range.claimed_by = ";
 
+const ENDED: &str = "WITH ended (endpoint_id, topic, part, start_offset, to_offset) AS (VALUES ";
+const DELETE: &str = ") DELETE FROM owed_range WHERE log = ";
+const UP_TO: &str = " AND (endpoint_id, topic, part, start_offset) IN (SELECT endpoint_id, topic, part, start_offset FROM ended) \
+    AND to_offset <= (SELECT ended.to_offset FROM ended WHERE ended.endpoint_id = owed_range.endpoint_id \
+    AND ended.topic = owed_range.topic AND ended.part = owed_range.part AND ended.start_offset = owed_range.start_offset) \
+    RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset";
+
 /// Rows as they are inserted, claimed or not.
 pub(super) fn insert(
-    rows: Vec<(&RangeId, Extent)>,
+    rows: &[(&RangeId, Extent)],
     claimed_by: Option<&str>,
     log: &str,
 ) -> Statement {
     let mut insert = Statement::new(INSERT);
-    let mut before = "(";
-    for (row, extent) in rows {
-        insert.push(before);
-        bind_row(&mut insert, row);
-        insert.push(", ").bind(offset(extent.from));
-        insert.push(", ").bind(offset(extent.to));
-        insert.push(", ").bind(claimed_by.map(str::to_owned));
-        insert.push(", ").bind(log.to_owned());
-        before = "), (";
-    }
-    insert.push(")");
+    insert.bind_rows(rows, |insert, (row, extent)| {
+        bind_row(insert, row)
+            .bind_next(offset(extent.from))
+            .bind_next(offset(extent.to))
+            .bind_next(claimed_by.map(str::to_owned))
+            .bind_next(log.to_owned());
+    });
     insert
 }
 
-pub(super) fn claim(gets: Gets, rows: Vec<(&RangeId, Extent)>, us: &str, log: &str) -> Statement {
+pub(super) fn claim(gets: Gets, rows: &[(&RangeId, Extent)], us: &str, log: &str) -> Statement {
     let mut claim = insert(rows, Some(us), log);
     claim.push(CLAIM);
     if gets == Gets::Begins {
@@ -67,29 +70,19 @@ pub(super) fn claim(gets: Gets, rows: Vec<(&RangeId, Extent)>, us: &str, log: &s
 }
 
 /// Deletes rows that go no further than an offset each.
-pub(super) fn end(rows: Vec<(&RangeId, u64)>, log: &str) -> Statement {
-    let mut end =
-        Statement::new("WITH ended (endpoint_id, topic, part, start_offset, to_offset) AS (");
-    let mut before = "VALUES (";
-    for (row, to) in rows {
-        end.push(before);
-        bind_row(&mut end, row);
-        end.push(", ").bind(offset(to));
-        before = "), (";
-    }
-    end.push(")) DELETE FROM owed_range WHERE log = ");
-    end.bind(log.to_owned()).push(
-        " AND (endpoint_id, topic, part, start_offset) IN (SELECT endpoint_id, topic, part, start_offset FROM ended) \
-         AND to_offset <= (SELECT ended.to_offset FROM ended WHERE ended.endpoint_id = owed_range.endpoint_id \
-         AND ended.topic = owed_range.topic AND ended.part = owed_range.part AND ended.start_offset = owed_range.start_offset) \
-         RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset",
-    );
+pub(super) fn end(rows: &[(&RangeId, u64)], log: &str) -> Statement {
+    let mut end = Statement::new(ENDED);
+    end.bind_rows(rows, |end, (row, to)| {
+        bind_row(end, row).bind_next(offset(*to));
+    });
+    end.push(DELETE).bind(log.to_owned()).push(UP_TO);
     end
 }
 
-fn bind_row(statement: &mut Statement, row: &RangeId) {
-    statement.bind(row.endpoint.to_string()).push(", ");
-    statement.bind(row.topic.to_string()).push(", ");
-    statement.bind(i64::from(row.partition)).push(", ");
-    statement.bind(offset(row.start));
+fn bind_row<'s>(statement: &'s mut Statement, row: &RangeId) -> &'s mut Statement {
+    statement
+        .bind(row.endpoint.to_string())
+        .bind_next(row.topic.to_string())
+        .bind_next(i64::from(row.partition))
+        .bind_next(offset(row.start))
 }

@@ -39,8 +39,8 @@ fn to_write_ranges_reads_no_more_where_a_hundred_times_as_many_are_there() {
         row: 1,
         is_lapsed: false,
     };
-    let with_extent = || rows.iter().map(|row| (row, extent)).collect::<Vec<_>>();
-    let ended = rows.iter().map(|row| (row, TO)).collect();
+    let with_extent: Vec<_> = rows.iter().map(|row| (row, extent)).collect();
+    let ended: Vec<_> = rows.iter().map(|row| (row, TO)).collect();
     let ids: Vec<_> = rows.iter().map(|row| row.endpoint.to_string()).collect();
     let (offsets, part) = ((FROM.cast_signed(), TO.cast_signed()), 0_i64);
     let (us, log) = ("us", "");
@@ -56,16 +56,16 @@ fn to_write_ranges_reads_no_more_where_a_hundred_times_as_many_are_there() {
     named.push(&log);
     let mut let_go = inserted.clone();
     let_go.push(&us);
-    let mut move_on = insert(with_extent(), Some(us), log);
+    let mut move_on = insert(&with_extent, Some(us), log);
     move_on.push(MOVE_ON);
-    let mut release = insert(with_extent(), Some(us), log);
+    let mut release = insert(&with_extent, Some(us), log);
     release.push(LET_GO).bind(us.to_owned());
     let cases = [
-        (claim(Gets::Begins, with_extent(), us, log), &inserted, 3),
-        (claim(Gets::Grows, with_extent(), us, log), &inserted, 3),
+        (claim(Gets::Begins, &with_extent, us, log), &inserted, 3),
+        (claim(Gets::Grows, &with_extent, us, log), &inserted, 3),
         (move_on, &inserted, 0),
         (release, &let_go, 0),
-        (end(ended, log), &named, 3),
+        (end(&ended, log), &named, 3),
     ];
     let (few, many) = (owing(1_000), owing(100_000));
     for (statement, values, expected) in &cases {
