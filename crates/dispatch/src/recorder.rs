@@ -200,22 +200,26 @@ impl Recorder {
         self.written.load(Ordering::Acquire)
     }
 
+    /// Waits until a batch is written. Who waits for a [`Self::batch`] that may be one of nothing
+    /// wakes the recorder first, by `news`.
+    pub(crate) async fn until_written(&self, batch: u64) {
+        loop {
+            // It hears of a batch from here on.
+            let wrote = self.wrote.notified();
+            if self.written() >= batch {
+                return;
+            }
+            wrote.await;
+        }
+    }
+
     /// Waits until everything is written that was given to the recorder before this was asked: what
     /// the ledger says then leaves nothing of ours out. `false`: it is not, and was waited for long
     /// enough.
     pub(crate) async fn is_up_to_date(&self) -> bool {
         let batch = self.batch();
         self.news.notify_one();
-        let written = async {
-            loop {
-                // It hears of a batch from here on.
-                let wrote = self.wrote.notified();
-                if self.written() >= batch {
-                    return;
-                }
-                wrote.await;
-            }
-        };
+        let written = self.until_written(batch);
         tokio::time::timeout(WRITING, written).await.is_ok()
     }
 
