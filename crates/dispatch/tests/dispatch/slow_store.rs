@@ -77,3 +77,34 @@ async fn a_partition_that_is_known_goes_on_while_others_are_asked_about() {
     world.stop().await;
     check_order(&sink);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_waits_once_for_a_store_that_does_not_write() {
+    const COUNT: u32 = 20;
+    let mut world = World::new();
+    let (sink, other) = (Sink::start().await, Sink::start().await);
+    world.put(2, &other, |_| {});
+    world.start();
+    world.ledger.kept().is_full = true;
+    world.notify_in_order(all(KEYS, 0..1)).await;
+    until("nothing can be written", || async {
+        world.ledger.kept().refused > 0
+    })
+    .await;
+    // From now on it has to be known what is owed of a partition.
+    world.put(1, &sink, in_order);
+    let before = world.ledger.kept().refused;
+    for (place, of) in (1..).zip(all(KEYS, 1..2).into_iter().take(COUNT as usize)) {
+        world.notify_in_order([of]).await;
+        until_taken(&other, KEYS + place).await;
+    }
+    // It is tried twice a second.
+    let tried = world.ledger.kept().refused - before;
+    assert!(tried < COUNT as usize, "{tried} tries for {COUNT} records");
+    world.ledger.kept().is_full = false;
+    until_taken(&sink, COUNT).await;
+    until_nothing_is_owed(&world).await;
+    world.committed().await;
+    world.stop().await;
+    check_order(&sink);
+}
