@@ -5,7 +5,7 @@
 //! truncated or restored, or because records are read again, another range begins: what was looked
 //! at already, or lies before the range, is no part of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dovecast_notification::EndpointId;
@@ -22,8 +22,16 @@ pub(crate) struct Behind {
     /// By topic and partition; the last of each grows.
     ranges: BTreeMap<(Arc<str>, u32), Vec<Growing>>,
     /// Partitions of which the ledger has to be asked what the endpoint owes, before anything of
-    /// them is delivered.
-    unknown: BTreeSet<TopicPartition>,
+    /// them is delivered; each with the batch of the recorder after which it is asked, once that is
+    /// known.
+    ///
+    /// A range that has gone from here may have grown, or ended, by more than the ledger knows. So
+    /// the ledger is asked when everything is written that was said of ranges of the partition
+    /// which had gone when the batch was noted. Nothing more is said of those; and what begins or
+    /// grows from then on is here, whatever the ledger says of it. So the batch stays the same,
+    /// however often somebody finds that the ledger has to be asked, and also where we are taken
+    /// for dead meanwhile; only with another range that goes it is forgotten.
+    unknown: BTreeMap<TopicPartition, Option<u64>>,
     /// Whether somebody is catching up, or was asked to.
     pub(crate) is_caught_up_with: bool,
 }
@@ -155,7 +163,7 @@ impl Behind {
     /// where deliveries of a key go one after the other.
     pub(crate) fn first_parts(&self, endpoint: EndpointId) -> Vec<Part> {
         let mut parts = self.parts(endpoint);
-        parts.retain(|part| !self.unknown.contains(&part.id.partition()));
+        parts.retain(|part| !self.unknown.contains_key(&part.id.partition()));
         parts.sort_by(|one, other| one.id.cmp(&other.id));
         parts.dedup_by(|later, first| later.id.partition() == first.id.partition());
         parts
@@ -174,7 +182,40 @@ impl Behind {
 
     /// The ledger has to be asked what is owed of a partition.
     pub(crate) fn ask(&mut self, of: TopicPartition) {
-        self.unknown.insert(of);
+        self.unknown.entry(of).or_default();
+    }
+
+    /// Has the questions of which it is not known after which batch they are asked wait for this
+    /// one; `true`: there are any. Only who takes ranges out of here, and tells the recorder what
+    /// becomes of them, may say so.
+    pub(crate) fn ask_after(&mut self, batch: u64) -> bool {
+        let mut is_any = false;
+        for after in self.unknown.values_mut() {
+            is_any |= after.is_none();
+            after.get_or_insert(batch);
+        }
+        is_any
+    }
+
+    /// Whether the question about a partition may be asked when so many batches are written. Only
+    /// once: the next one waits for another batch.
+    pub(crate) fn may_ask(&mut self, of: &TopicPartition, written: u64) -> bool {
+        let after = self.unknown.get_mut(of);
+        let after = after.and_then(|after| after.take_if(|batch| *batch <= written));
+        after.is_some()
+    }
+
+    /// The batch after which the next question may be asked.
+    pub(crate) fn next_question(&self) -> Option<u64> {
+        self.unknown.values().flatten().min().copied()
+    }
+
+    /// A range has gone: what the recorder is about to hear of it is not part of the batch that was
+    /// waited for so far.
+    fn has_gone(&mut self, of: &TopicPartition) {
+        if let Some(after) = self.unknown.get_mut(of) {
+            *after = None;
+        }
     }
 
     /// What the ledger knows besides is of no concern: deliveries go in any order.
@@ -190,7 +231,12 @@ impl Behind {
     }
 
     pub(crate) fn unknown(&self) -> Vec<TopicPartition> {
-        self.unknown.iter().cloned().collect()
+        self.unknown.keys().cloned().collect()
+    }
+
+    /// Whether the ledger has to be asked what is owed of a partition.
+    pub(crate) fn asks(&self, of: &TopicPartition) -> bool {
+        self.unknown.contains_key(of)
     }
 
     /// What is owed of a partition is known, or is no concern of this process any more.
@@ -250,6 +296,9 @@ impl Behind {
         if ranges.is_empty() {
             self.ranges.remove(&place);
         }
+        if is_out {
+            self.has_gone(&id.partition());
+        }
         is_out
     }
 
@@ -306,6 +355,9 @@ impl Behind {
                 }
                 !is_covered
             });
+        }
+        for (id, _) in &covered {
+            self.has_gone(&id.partition());
         }
         covered
     }

@@ -62,8 +62,9 @@ async fn grow<L: Log + Clone, S: Ledger>(
             continue;
         }
         let is_ordered = lane.state().gate.endpoint().is_ordered;
+        let mut question = None;
         if is_ordered {
-            take_over::ask(shared, lane, readers).await;
+            question = take_over::ask(shared, lane, readers).await;
         } else if let Some(behind) = &mut lane.state().behind {
             // Asked for while it was in order.
             behind.ask_nothing();
@@ -103,7 +104,7 @@ async fn grow<L: Log + Clone, S: Ledger>(
         for id in readers.keys() {
             is_read_to(lane, readers, id);
         }
-        rest(shared, lane).await;
+        take_over::rest(shared, lane, question).await;
     }
 }
 

@@ -23,8 +23,6 @@ use crate::ledger::{Happened, Millis, Owed, OwedId};
 use crate::locks::{Held, Lock};
 use crate::range_run::RangeRun;
 
-/// How long it is waited until what has happened is written, before the ledger is asked about it.
-const WRITING: Duration = Duration::from_secs(1);
 /// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it
 /// meets each time is met seldom.
 const DROPPED_FIRST: Duration = Duration::from_secs(5);
@@ -200,23 +198,17 @@ impl Recorder {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Waits until everything is written that was given to the recorder before this was asked: what
-    /// the ledger says then leaves nothing of ours out. `false`: it is not, and was waited for long
-    /// enough.
-    pub(crate) async fn is_up_to_date(&self) -> bool {
-        let batch = self.batch();
-        self.news.notify_one();
-        let written = async {
-            loop {
-                // It hears of a batch from here on.
-                let wrote = self.wrote.notified();
-                if self.written() >= batch {
-                    return;
-                }
-                wrote.await;
+    /// Waits until a batch is written. Who waits for a [`Self::batch`] that may be one of nothing
+    /// wakes the recorder first, by `news`.
+    pub(crate) async fn until_written(&self, batch: u64) {
+        loop {
+            // It hears of a batch from here on.
+            let wrote = self.wrote.notified();
+            if self.written() >= batch {
+                return;
             }
-        };
-        tokio::time::timeout(WRITING, written).await.is_ok()
+            wrote.await;
+        }
     }
 
     /// Everything is written that was taken until now. It is taken and written by one task.

@@ -5,14 +5,21 @@
 //! the other, and before anything new of it. So the process that gets a partition claims them,
 //! waits for those that another process has still claimed, and learns of which keys single
 //! deliveries are owed. A process that has lost a partition leaves its ranges to the next.
+//!
+//! Before the ledger is asked what this process has said itself has to be written. That is waited
+//! for by all questions of an endpoint together, beside what is known of other partitions, and for
+//! as long as a store takes that is slow: a question keeps the batch that it waits for (`behind`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dovecast_log::Log;
 use dovecast_notification::EndpointId;
+use tokio::time::Instant;
 
-use crate::catch_up::{Open, leave};
+use crate::behind::Behind;
+use crate::catch_up::{self, Open, leave};
 use crate::lane::Lane;
 use crate::ledger::{Debts, Ledger, LedgerError, RangeId, TopicPartition};
 use crate::shared::Shared;
@@ -20,6 +27,9 @@ use crate::stats::count;
 
 /// Endpoints that are named in one question: the statement stays short.
 const ENDPOINTS_PER_QUESTION: usize = 50;
+/// How long an endpoint asks about one partition after the other before it goes on with those that
+/// are known: the answer to a question is waited for, however long it takes.
+const ASKING: Duration = Duration::from_secs(1);
 
 /// Has lanes of endpoints with an order take over what is free of partitions that are ours.
 pub(crate) async fn take_free<L: Log + Clone, S: Ledger>(
@@ -38,22 +48,71 @@ pub(crate) async fn take_free<L: Log + Clone, S: Ledger>(
 }
 
 /// Asks what is owed of partitions of which that is not known, and leaves those that are not ours.
+/// Gives the batch of the recorder after which there is more to ask.
 pub(crate) async fn ask<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     readers: &mut Open<L>,
-) {
+) -> Option<u64> {
     leave_lost(shared, lane, readers);
-    let unknown = match &lane.state().behind {
-        Some(behind) => behind.unknown(),
-        None => return,
+    let (unknown, is_new) = {
+        let mut state = lane.state();
+        let behind = state.behind.as_mut()?;
+        // What has gone from the lane so far is with the recorder: this task has told it.
+        let is_new = behind.ask_after(shared.recorder.batch());
+        (behind.unknown(), is_new)
     };
+    if is_new {
+        shared.recorder.news.notify_one();
+    }
+    let written = shared.recorder.written();
+    let began = Instant::now();
     for of in unknown {
-        match shared.partitions.number(&of) {
-            Some(number) => take_over(shared, lane, &of, number).await,
-            None => answered(lane, &of, None),
+        let Some(number) = shared.partitions.number(&of) else {
+            answered(lane, &of, None);
+            continue;
+        };
+        if began.elapsed() < ASKING && may_ask(shared, lane, &of, written) {
+            take_over(shared, lane, &of, number).await;
         }
     }
+    let may_take = can_take(shared);
+    let state = lane.state();
+    let behind = state.behind.as_ref().filter(|_| may_take);
+    behind.and_then(Behind::next_question)
+}
+
+/// Waits until the lane may go on, or has more to ask.
+pub(crate) async fn rest<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    question: Option<u64>,
+) {
+    let Some(batch) = question else {
+        return catch_up::rest(shared, lane).await;
+    };
+    tokio::select! {
+        biased;
+        () = catch_up::rest(shared, lane) => {}
+        () = shared.recorder.until_written(batch) => {}
+    }
+}
+
+/// Whether what is claimed now can be delivered, as far as is known.
+fn can_take<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> bool {
+    shared.is_alive() && shared.can_read()
+}
+
+fn may_ask<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    lane: &Lane,
+    of: &TopicPartition,
+    written: u64,
+) -> bool {
+    let may_take = can_take(shared);
+    let mut state = lane.state();
+    let behind = state.behind.as_mut().filter(|_| may_take);
+    behind.is_some_and(|behind| behind.may_ask(of, written))
 }
 
 /// Leaves the ranges of partitions that are not ours any more, when nothing of them is under way;
@@ -97,21 +156,16 @@ fn leave_lost<L: Log + Clone, S: Ledger>(
     }
 }
 
+/// Asks about one partition. An answer that does not say all is asked for again, when what has gone
+/// from the lane meanwhile is written, too.
 async fn take_over<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     of: &TopicPartition,
     number: u64,
 ) {
-    if !shared.is_alive() || !shared.can_read() {
-        return;
-    }
     let life = shared.lives.load(Ordering::Acquire);
     let endpoint = lane.id;
-    if !shared.recorder.is_up_to_date().await {
-        // A range that this process has left may have grown by more than the ledger knows.
-        return;
-    }
     let now_ms = shared.now_ms();
     let asked = async { shared.ledger.take_over(now_ms, endpoint, of.clone()).await };
     let debts = match shared.claim(asked).await {

@@ -150,3 +150,58 @@ fn a_range_of_which_a_growth_is_not_recorded_yet_is_not_taken_out() {
     behind.recorded(&early.id, early.to);
     assert!(behind.remove(&late, 110));
 }
+
+#[test]
+fn a_question_keeps_the_batch_that_it_waits_for_and_is_asked_once() {
+    let mut behind = Behind::default();
+    let of = id(0).partition();
+    let other = TopicPartition {
+        partition: 4,
+        ..of.clone()
+    };
+    behind.ask(of.clone());
+    assert!(!behind.may_ask(&of, 100), "it is not known yet after which");
+    assert!(behind.ask_after(5));
+    // Whoever finds that the ledger has to be asked says so again and again.
+    behind.ask(of.clone());
+    behind.ask(other.clone());
+    assert!(behind.ask_after(7) && !behind.ask_after(9));
+    assert_eq!(behind.next_question(), Some(5));
+    assert!(!behind.may_ask(&of, 4) && behind.may_ask(&of, 6));
+    assert!(!behind.may_ask(&of, 100) && behind.unknown().contains(&of));
+    assert_eq!(behind.next_question(), Some(7));
+    behind.answered(&other);
+    assert!(behind.ask_after(11));
+    assert_eq!(behind.next_question(), Some(11));
+}
+
+#[test]
+fn a_question_waits_for_what_is_said_of_a_range_that_goes_and_of_no_other() {
+    let mut behind = check(
+        &[(100, None), (119, None), (10, None)],
+        &[(100, 120), (10, 11)],
+    );
+    behind.ask(id(0).partition());
+    let mut waits_for = |change: &mut dyn FnMut(&mut Behind), batch| {
+        change(&mut behind);
+        behind.ask_after(batch);
+        behind.next_question()
+    };
+    assert_eq!(waits_for(&mut |_| {}, 5), Some(5));
+    // What grows stays here, and so does what is claimed.
+    let grow = &mut |behind: &mut Behind| drop(owe(behind, 119));
+    assert_eq!(waits_for(grow, 6), Some(5));
+    let claimed = OwedRange {
+        id: id(3),
+        from: 3,
+        to: 9,
+    };
+    let adopt = &mut |behind: &mut Behind| behind.adopt(&claimed);
+    assert_eq!(waits_for(adopt, 7), Some(5));
+    let cover = &mut |behind: &mut Behind| drop(behind.take_covered(ENDPOINT));
+    assert_eq!(waits_for(cover, 8), Some(8));
+    let keep = &mut |behind: &mut Behind| assert!(!behind.remove(&id(10), 50));
+    assert_eq!(waits_for(keep, 9), Some(8));
+    let leave = &mut |behind: &mut Behind| assert!(behind.remove(&id(10), 120));
+    assert_eq!(waits_for(leave, 10), Some(10));
+}

@@ -98,6 +98,17 @@ impl State {
         shed
     }
 
+    /// Notes that nothing was owed of a partition when that became ours; `false`: that says nothing
+    /// any more, as the lane has since then to ask what is owed of it.
+    pub(crate) fn learn_unless_asked(&mut self, of: &TopicPartition, number: u64) -> bool {
+        let behind = self.behind.as_ref();
+        let is_asked = behind.is_some_and(|behind| behind.asks(of));
+        if !is_asked {
+            self.order.learn(of, number);
+        }
+        !is_asked
+    }
+
     /// Takes a delivery in, when those of its key that come before it are done, and its transaction
     /// is complete, where whole ones are delivered.
     fn enter(&mut self, mut item: Item, written: u64) -> Offered {
@@ -126,9 +137,10 @@ impl State {
     ) -> Result<Vec<Item>, (Vec<Item>, NotNow)> {
         let now = Instant::now();
         self.used = now;
-        let key = run.items.first().and_then(|first| first.order.clone());
-        let key = key.map(|place| place.key);
-        if key.is_some_and(|key| !self.order.accepts(key, run.written)) {
+        let places = run.items.iter().filter_map(|item| item.order.as_deref());
+        let last = places.max_by_key(|place| place.offset);
+        let key = last.map(|place| place.key);
+        if last.is_some_and(|last| !self.order.accepts(last.key, last.offset, run.written)) {
             return Err((run.items, NotNow::Behind));
         }
         let readable = run.items.iter().take_while(|item| !self.is_unread(item));
@@ -218,6 +230,19 @@ mod tests {
     use crate::clock::Clock;
     use crate::lane::order::tests::{in_order, item, offset, place, range};
     use crate::recorder::Recorder;
+
+    #[test]
+    fn what_was_owed_at_first_does_not_count_while_the_lane_asks() {
+        let mut state = in_order();
+        let of = place(1, 0).of;
+        assert!(state.learn_unless_asked(&of, 1) && state.order.knows(&of, Some(1)));
+        // As when a range is left, or is found to be free.
+        state.order.doubt(Some(&of));
+        state.behind.get_or_insert_default().ask(of.clone());
+        assert!(!state.learn_unless_asked(&of, 1) && !state.order.knows(&of, Some(1)));
+        state.behind.get_or_insert_default().answered(&of);
+        assert!(state.learn_unless_asked(&of, 1) && state.order.knows(&of, Some(1)));
+    }
 
     #[test]
     fn what_is_owed_waits_for_the_range_before_it() {

@@ -48,6 +48,10 @@ pub(crate) struct Kept {
     pub(crate) claimed_of: BTreeSet<EndpointId>,
     /// Writes that were refused.
     pub(crate) refused: usize,
+    /// How long it takes to write anything down.
+    pub(crate) recording: Duration,
+    /// Times that this was done.
+    pub(crate) records: usize,
     /// How long it takes to claim what is owed of a partition.
     pub(crate) taking_over: Duration,
     /// Times that this was begun, and done.
@@ -153,6 +157,8 @@ fn away() -> LedgerError {
 
 impl Ledger for Memory {
     async fn record(&self, happened: &[Happened]) -> Result<(), LedgerError> {
+        let takes = self.kept().recording;
+        tokio::time::sleep(takes).await;
         let mut kept = self.asked();
         if kept.is_away || kept.is_full {
             kept.refused += 1;
@@ -171,6 +177,7 @@ impl Ledger for Memory {
         for (endpoint, key) in behind {
             kept.make_next_due(endpoint, key);
         }
+        kept.records += 1;
         Ok(())
     }
 

@@ -20,6 +20,7 @@ mod other_logs;
 mod panics;
 mod paused;
 mod sink;
+mod slow_store;
 mod take_up;
 mod transactions;
 mod world;

@@ -10,15 +10,15 @@ use dovecast_dispatch::schedule::Schedule;
 use crate::sink::{Answer, OK, Sink};
 use crate::world::{World, until, until_taken};
 
-const KEYS: u32 = 20;
+pub(crate) const KEYS: u32 = 20;
 const SLOW: Answer = Answer {
     status: 204,
     after: Some(Duration::from_millis(20)),
 };
-const DOWN: Answer = Answer { status: 503, ..OK };
+pub(crate) const DOWN: Answer = Answer { status: 503, ..OK };
 
 /// Notifications of each key with these numbers, the keys in turn.
-fn all(keys: u32, of_each: std::ops::Range<u32>) -> Vec<(u32, u32)> {
+pub(crate) fn all(keys: u32, of_each: std::ops::Range<u32>) -> Vec<(u32, u32)> {
     of_each
         .flat_map(|number| (0..keys).map(move |key| (key, number)))
         .collect()
@@ -26,13 +26,13 @@ fn all(keys: u32, of_each: std::ops::Range<u32>) -> Vec<(u32, u32)> {
 
 /// An endpoint whose deliveries of a key go one after the other, and are tried again for as long as
 /// a test may take.
-fn in_order(endpoint: &mut Endpoint) {
+pub(crate) fn in_order(endpoint: &mut Endpoint) {
     endpoint.is_ordered = true;
     endpoint.schedule = Schedule::new(vec![Duration::from_millis(100); 10_000], 0);
 }
 
 /// Key and number of what was taken, in that order.
-fn taken(sink: &Sink) -> Vec<(u32, u32)> {
+pub(crate) fn taken(sink: &Sink) -> Vec<(u32, u32)> {
     let message = |body: &String| -> (u32, u32) {
         let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
         let message = body["message"].as_str().expect("a text").to_owned();
@@ -47,7 +47,7 @@ fn taken(sink: &Sink) -> Vec<(u32, u32)> {
 
 /// Each came for the first time behind all that is older of its key.
 #[track_caller]
-fn check_order(sink: &Sink) {
+pub(crate) fn check_order(sink: &Sink) {
     let mut came: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
     for (place, (key, number)) in taken(sink).into_iter().enumerate() {
         let of_key = came.entry(key).or_default();
@@ -60,7 +60,7 @@ fn check_order(sink: &Sink) {
     }
 }
 
-async fn until_nothing_is_owed(world: &World) {
+pub(crate) async fn until_nothing_is_owed(world: &World) {
     until("nothing is owed", || async {
         let kept = world.ledger.kept();
         kept.ranges.is_empty() && kept.owed.is_empty()

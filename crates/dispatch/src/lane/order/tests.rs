@@ -175,6 +175,8 @@ struct Model {
     rows: BTreeMap<OrderKey, Rows>,
     /// Writes that are not written yet: a row that is made, given back or gone.
     unwritten: Vec<(KeyPlace, Option<Millis>)>,
+    /// Those that are being written.
+    in_writing: Vec<(KeyPlace, Option<Millis>)>,
     batch: u64,
     written: u64,
     sent: u64,
@@ -192,6 +194,7 @@ impl Model {
             under_way: Vec::new(),
             rows: BTreeMap::new(),
             unwritten: Vec::new(),
+            in_writing: Vec::new(),
             batch: 0,
             written: 0,
             sent: 0,
@@ -282,10 +285,15 @@ impl Model {
         }
     }
 
-    /// As the store does it: what is there stays due as it is, but for what is given back.
+    /// Takes what is to be written, or writes what was taken. As the store does it: what is there
+    /// stays due as it is, but for what is given back.
     fn write(&mut self) {
-        self.batch += 1;
-        for (place, due_ms) in std::mem::take(&mut self.unwritten) {
+        if self.written == self.batch {
+            self.batch += 1;
+            self.in_writing = std::mem::take(&mut self.unwritten);
+            return;
+        }
+        for (place, due_ms) in std::mem::take(&mut self.in_writing) {
             let rows = self.rows.entry(place.key).or_default();
             match due_ms {
                 Some(due_ms) => drop(rows.insert(place.offset, (due_ms, false))),
@@ -325,7 +333,8 @@ impl Model {
             key,
             ..place(0, offset)
         };
-        if !self.order.accepts(key, self.written) {
+        let last = run.last().copied().unwrap_or_default();
+        if !self.order.accepts(key, last, self.written) {
             let behind = run.into_iter().map(of_key);
             self.unwritten
                 .extend(behind.map(|place| (place, Some(BEHIND))));
@@ -367,7 +376,8 @@ impl Model {
     fn check(&mut self) {
         for _ in 0..100_000 {
             self.step(false);
-            if self.order.is_empty() && self.unwritten.is_empty() {
+            let is_written = self.unwritten.is_empty() && self.in_writing.is_empty();
+            if self.order.is_empty() && is_written {
                 break;
             }
         }
@@ -381,6 +391,37 @@ impl Model {
         assert_eq!(missing, None, "{:?}", self.rows);
         assert!(self.order.is_empty());
     }
+}
+
+#[test]
+fn what_comes_behind_what_is_claimed_of_a_key_does_not_hold_it_back() {
+    let recorder = Arc::new(Recorder::new(&Clock::default()));
+    let mut order = Order::default();
+    let key = place(1, 0).key;
+    let join = |order: &mut Order, offset, batch| {
+        let item = item(&recorder, place(1, offset), false);
+        let entered = order.enter(item, 0, Ends::Awaited);
+        let Entered::Joins(joining) = entered else {
+            panic!("something is owed");
+        };
+        joining.item.abandon();
+        if let Some(batch) = batch {
+            order.joined(key, 1, batch);
+        }
+    };
+    order.hold(key);
+    join(&mut order, 5, Some(1));
+    assert!(!order.accepts(key, 5, 0) && order.accepts(key, 5, 1));
+    for batch in 2..30 {
+        join(&mut order, 5 + batch, Some(batch));
+        assert!(order.accepts(key, 4 + batch, batch - 1));
+        assert!(!order.accepts(key, 5 + batch, batch - 1));
+    }
+    // It is not with the recorder yet, and stands before others.
+    join(&mut order, 7, None);
+    assert!(order.accepts(key, 6, 29) && !order.accepts(key, 7, 29));
+    order.joined(key, 1, 30);
+    assert!(!order.accepts(key, 7, 29) && order.accepts(key, 40, 30));
 }
 
 #[test]
