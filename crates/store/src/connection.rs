@@ -63,6 +63,7 @@ pub(crate) struct Connection {
     turn: Option<Turn>,
     /// Whether it was acquired for writing.
     may_write: bool,
+    is_postgres: bool,
 }
 
 /// What has to be done with a connection before another one uses it.
@@ -133,7 +134,8 @@ impl Pool {
             state: State::Idle,
             statements: Arc::clone(&self.statements),
             turn: None,
-            may_write: self.turns.is_none(),
+            may_write: self.is_postgres(),
+            is_postgres: self.is_postgres(),
         })
     }
 
@@ -173,6 +175,11 @@ impl Pool {
         self.acquire_with(Hurry::Great).await?.begin(begin).await
     }
 
+    /// Whether the other end is a PostgreSQL, and no file of SQLite.
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.turns.is_none()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.inner.is_closed()
     }
@@ -195,6 +202,11 @@ impl Pool {
 }
 
 impl Connection {
+    /// Whether the other end is a PostgreSQL, and no file of SQLite.
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.is_postgres
+    }
+
     /// From now on a statement may take so long.
     pub(crate) fn limit(&mut self, limit: Duration) {
         self.limit = self.limit.map(|_| limit + GRACE);

@@ -1,6 +1,8 @@
 //! Statements that are put together: constants of this program, and values that are bound.
 //!
-//! sqlx's own builder writes `?` for a value, which PostgreSQL does not understand.
+//! sqlx's own builder writes `?` for a value, which PostgreSQL does not understand. SQLite
+//! understands `$1` as well, but looks each one up among all names of the statement: what has
+//! thousands of values takes it much longer so.
 
 use std::fmt::Write;
 
@@ -51,8 +53,13 @@ pub(crate) fn parts<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
     parts
 }
 
+/// Stands in the text where a value is; no text has it.
+const VALUE: char = '\u{0}';
+
 pub(crate) struct Statement {
     text: String,
+    /// Number of the first value that has a [`VALUE`] in the text.
+    first: usize,
     values: AnyArguments,
     failed: Option<sqlx::Error>,
     /// Whether its like comes again, so that it is worth preparing.
@@ -63,6 +70,7 @@ impl Statement {
     pub(crate) fn new(text: &'static str) -> Self {
         Self {
             text: text.to_owned(),
+            first: 1,
             values: AnyArguments::default(),
             failed: None,
             comes_again: false,
@@ -77,6 +85,7 @@ impl Statement {
                 statement.failed = Some(sqlx::Error::Encode(error));
             }
         }
+        statement.first += numbers.len();
         statement
     }
 
@@ -86,10 +95,22 @@ impl Statement {
         self
     }
 
-    /// What there is so far.
-    #[cfg(test)]
-    pub(crate) fn text(&self) -> &str {
-        &self.text
+    /// The text as this database understands it.
+    pub(crate) fn text(&self, is_postgres: bool) -> String {
+        let mut text = String::with_capacity(self.text.len() + 4 * self.values.len());
+        let mut parts = self.text.split(VALUE);
+        text.extend(parts.next());
+        for (number, part) in (self.first..).zip(parts) {
+            // Where the text has numbers of its own, `?` may get another one.
+            if is_postgres || self.first > 1 {
+                // Writing to a String does not fail.
+                let _ = write!(text, "${number}");
+            } else {
+                text.push('?');
+            }
+            text.push_str(part);
+        }
+        text
     }
 
     /// A value in its place.
@@ -100,8 +121,7 @@ impl Statement {
         if let Err(error) = self.values.add(value) {
             self.failed = Some(sqlx::Error::Encode(error));
         }
-        // Writing to a String does not fail.
-        let _ = write!(self.text, "${}", self.values.len());
+        self.text.push(VALUE);
         self
     }
 
@@ -141,24 +161,27 @@ impl Statement {
     }
 
     pub(crate) async fn fetch_all(self, connection: &mut Connection) -> Result<Vec<AnyRow>> {
-        Ok(self.query()?.fetch_all(connection).await?)
+        let query = self.query(connection.is_postgres())?;
+        Ok(query.fetch_all(connection).await?)
     }
 
     /// How many rows it has changed.
     pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64> {
-        Ok(self.query()?.execute(connection).await?.rows_affected())
+        let query = self.query(connection.is_postgres())?;
+        Ok(query.execute(connection).await?.rows_affected())
     }
 
     /// Executed by itself; how many rows it has changed.
     pub(crate) async fn execute_on(self, pool: &Pool) -> Result<u64> {
-        Ok(self.query()?.execute(pool).await?.rows_affected())
+        let query = self.query(pool.is_postgres())?;
+        Ok(query.execute(pool).await?.rows_affected())
     }
 
-    fn query(self) -> Result<Query<'static, Any, AnyArguments>> {
+    fn query(self, is_postgres: bool) -> Result<Query<'static, Any, AnyArguments>> {
         if let Some(error) = self.failed {
             return Err(error.into());
         }
-        let query = sqlx::query_with(AssertSqlSafe(self.text), self.values);
+        let query = sqlx::query_with(AssertSqlSafe(self.text(is_postgres)), self.values);
         // What may never come again does not push out what does.
         Ok(query.persistent(self.comes_again))
     }

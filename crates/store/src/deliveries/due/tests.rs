@@ -87,14 +87,14 @@ fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
         (DUE_FIRST, &[&NOW_MS, &1_000], 1_000),
         (ENDPOINTS, &[&"", &PAGE], 3),
         (OF_ENDPOINT, &[&third, &NOW_MS, &20], 10),
-        (claim.text(), &claimed, 9),
+        (&claim.text(false), &claimed, 9),
         (order::run::FOLLOWERS, &[&fourth, &"key", &1, &20], 20),
         (
-            next.text(),
+            &next.text(false),
             &[&fourth, &"key", &NOW_MS, &NOW_MS, &BEHIND],
             0,
         ),
-        (remove.text(), &removed, 0),
+        (&remove.text(false), &removed, 0),
     ];
     for (statement, values, expected) in cases {
         let (rows, of_many) = steps::run(&many, statement, values);

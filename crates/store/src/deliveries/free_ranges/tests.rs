@@ -25,7 +25,10 @@ fn looking_for_free_ranges_reads_no_more_where_endpoints_owe_a_hundred_times_as_
     let owing = owing("log", &topics);
     let named: [&dyn ToSql; 6] = [&"topic 0", &"topic 1", &"topic 2", &"log", &"log", &"log"];
     let log: [&dyn ToSql; 1] = [&"log"];
-    for (statement, values, rows) in [(owing.text(), &named[..], 20), (PARTITIONS, &log[..], 8)] {
+    for (statement, values, rows) in [
+        (&*owing.text(false), &named[..], 20),
+        (PARTITIONS, &log[..], 8),
+    ] {
         let (few, many) = (
             steps::run(&few, statement, values),
             steps::run(&many, statement, values),

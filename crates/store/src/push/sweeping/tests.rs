@@ -63,7 +63,7 @@ fn what_is_swept_is_written_at_the_same_cost_where_a_hundred_times_as_many_rows_
         let act = sweep.act_on(numbers, persons.collect());
         let numbers = numbers.iter().map(|number| number as &dyn ToSql);
         let names = names.iter().map(|name| name as &dyn ToSql);
-        check(act.text(), &numbers.chain(names).collect::<Vec<_>>());
+        check(&act.text(false), &numbers.chain(names).collect::<Vec<_>>());
     }
     check(AHEAD, &[&5]);
 }
