@@ -22,7 +22,7 @@ async fn a_store(dir: &TempDir) -> Store {
 
 /// Writes in a transaction, or where `number` is odd a single statement.
 async fn write(store: Store, order: Order, number: u32) {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let written = store.database.begin_writing().await.expect("a transaction");
         order.lock().expect("a lock").push(number);
         written.commit().await.expect("a commit");

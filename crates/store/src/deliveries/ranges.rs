@@ -270,13 +270,12 @@ impl<'a> Ranges<'a> {
     ) -> Result<()> {
         let mut held = Vec::new();
         for (id, from) in ranges {
-            match self.held(id) {
-                Some(extent) => held.push((self.row(id), Extent { from, ..extent })),
-                None => {
-                    let progress = range(PROGRESS, &self.row(id)).bind(offset(from));
-                    let progress = progress.bind(self.log.clone());
-                    progress.execute(&mut *connection).await?;
-                }
+            if let Some(extent) = self.held(id) {
+                held.push((self.row(id), Extent { from, ..extent }));
+            } else {
+                let progress = range(PROGRESS, &self.row(id)).bind(offset(from));
+                let progress = progress.bind(self.log.clone());
+                progress.execute(&mut *connection).await?;
             }
             if let Some(extent) = self.known(id) {
                 let from = extent.from.max(from);
@@ -333,13 +332,12 @@ impl<'a> Ranges<'a> {
     async fn release(&mut self, connection: &mut Connection, ranges: Vec<&RangeId>) -> Result<()> {
         let mut held = Vec::new();
         for id in ranges {
-            match self.held(id) {
-                Some(extent) => held.push((self.row(id), extent)),
-                None => {
-                    let release = range(RELEASE, &self.row(id)).bind(self.log.clone());
-                    let release = release.bind(self.us.clone());
-                    release.execute(&mut *connection).await?;
-                }
+            if let Some(extent) = self.held(id) {
+                held.push((self.row(id), extent));
+            } else {
+                let release = range(RELEASE, &self.row(id)).bind(self.log.clone());
+                let release = release.bind(self.us.clone());
+                release.execute(&mut *connection).await?;
             }
             self.changed.insert(id.clone(), None);
         }
