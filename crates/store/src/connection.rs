@@ -47,7 +47,7 @@ pub(crate) struct Pool {
     limit: Option<Duration>,
     /// Statements that were sent, those that begin and end transactions included.
     statements: Arc<AtomicU64>,
-    /// Of those who write to a file of SQLite.
+    /// Turns of those who write to a file of SQLite.
     turns: Option<Turns>,
 }
 

@@ -334,7 +334,7 @@ impl Database {
         })
     }
 
-    /// A transaction that writes what is worth nothing later: with SQLite it goes before the others.
+    /// A transaction that writes what is worth nothing later: with SQLite it goes before others.
     pub(crate) async fn begin_first(&self) -> Result<Transaction> {
         Ok(if self.is_postgres {
             self.pool.begin("BEGIN").await?

@@ -47,8 +47,8 @@ pub(super) const PLACE: &str = "log, topic, part, record_offset, order_key";
 /// Keys of which something was written.
 pub(super) type Keys = BTreeSet<(EndpointId, OrderKey)>;
 
-/// Pushes the values of [`PLACE`], with a comma between each and the next. The log is this one where
-/// the place names no other.
+/// Pushes the values of [`PLACE`], with a comma between each and the next. The log is this one
+/// where the place names no other.
 pub(super) fn push_place(statement: &mut Statement, place: Option<&KeyPlace>, log: &str) {
     statement
         .bind(place.map(|place| place.log.as_deref().unwrap_or(log).to_owned()))

@@ -26,7 +26,7 @@ const GIVEN_BACK: &str = " ON CONFLICT (endpoint_id, notification_id) \
 const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND claimed_by IS NULL";
 const REMOVE: &str = "DELETE FROM owed WHERE (endpoint_id, notification_id) IN (VALUES ";
-/// Of an endpoint that is gone, or switched off.
+/// The endpoint is gone, or switched off.
 const IS_UNWANTED: &str =
     " AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = owed.endpoint_id AND active = 1)";
 
@@ -53,20 +53,20 @@ struct Rows<'a> {
 /// What has become of a delivery that is there after it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Became {
-    /// It is owed from now on, or is already.
+    /// Delivery that is owed from now on, or is already.
     Owed,
-    /// It is owed, and has failed again.
+    /// Delivery that was owed, and has failed again.
     Failed,
-    /// It is owed, and was not tried.
+    /// Delivery that was owed, and was not tried.
     GivenBack,
 }
 
 /// Why a delivery is there no more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Removed {
-    /// It was made.
+    /// Delivery that was made.
     Done,
-    /// Its endpoint is gone, as far as we know.
+    /// Delivery to an endpoint that is gone, as far as we know.
     Unwanted,
 }
 

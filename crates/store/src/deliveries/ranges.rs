@@ -37,17 +37,17 @@ enum Gets {
 /// What has become of a range.
 #[derive(Clone, Copy)]
 pub(super) enum Became {
-    /// It begins, or begins anew, and goes up to there.
+    /// Range that begins, or begins anew, and goes up to there.
     Begun(u64),
-    /// It grows up to there.
+    /// Range that grows up to there.
     Grown(u64),
     /// Everything before is done.
     Moved(u64),
     /// Everything before is done, and it ends.
     Ended(u64),
-    /// Its endpoint is not known to us.
+    /// Range of an endpoint that is not known to us.
     Unwanted,
-    /// It is claimed no longer.
+    /// Range that is claimed no longer.
     Released,
 }
 
@@ -262,7 +262,7 @@ impl<'a> Ranges<'a> {
         self.changed.insert(wanted.id.clone(), Some(extent));
     }
 
-    /// Of ranges everything before an offset is done.
+    /// Everything of ranges is done that is before an offset each.
     async fn move_on(
         &mut self,
         connection: &mut Connection,

@@ -51,7 +51,7 @@ impl Owes {
         self.first_unrecorded = first;
     }
 
-    /// So many deliveries are with the recorder, which writes them with this batch at the latest.
+    /// Deliveries, so many, are with the recorder, which writes them with this batch at the latest.
     fn joined(&mut self, deliveries: u32, batch: u64) {
         let first = self.first_unrecorded;
         self.unrecorded = self.unrecorded.saturating_sub(deliveries);
