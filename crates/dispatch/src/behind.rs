@@ -234,11 +234,6 @@ impl Behind {
         self.unknown.keys().cloned().collect()
     }
 
-    /// Whether the ledger has to be asked what is owed of a partition.
-    pub(crate) fn asks(&self, of: &TopicPartition) -> bool {
-        self.unknown.contains_key(of)
-    }
-
     /// What is owed of a partition is known, or is no concern of this process any more.
     pub(crate) fn answered(&mut self, of: &TopicPartition) {
         self.unknown.remove(of);

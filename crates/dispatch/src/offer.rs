@@ -128,8 +128,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         match number {
             Some(number) if !is_known => {
                 let owes_nothing = self.partitions.owes_nothing(endpoint.id, of, number);
-                let owes_nothing_still = |state: &mut State| state.learn_unless_asked(of, number);
-                owes_nothing && self.with_lane(endpoint, owes_nothing_still).1
+                if owes_nothing {
+                    self.with_lane(endpoint, |state| state.order.learn(of, number));
+                }
+                owes_nothing
             }
             _ => is_known,
         }

@@ -98,17 +98,6 @@ impl State {
         shed
     }
 
-    /// Notes that nothing was owed of a partition when that became ours; `false`: that says nothing
-    /// any more, as the lane has since then to ask what is owed of it.
-    pub(crate) fn learn_unless_asked(&mut self, of: &TopicPartition, number: u64) -> bool {
-        let behind = self.behind.as_ref();
-        let is_asked = behind.is_some_and(|behind| behind.asks(of));
-        if !is_asked {
-            self.order.learn(of, number);
-        }
-        !is_asked
-    }
-
     /// Takes a delivery in, when those of its key that come before it are done, and its transaction
     /// is complete, where whole ones are delivered.
     fn enter(&mut self, mut item: Item, written: u64) -> Offered {
@@ -230,19 +219,6 @@ mod tests {
     use crate::clock::Clock;
     use crate::lane::order::tests::{in_order, item, offset, place, range};
     use crate::recorder::Recorder;
-
-    #[test]
-    fn what_was_owed_at_first_does_not_count_while_the_lane_asks() {
-        let mut state = in_order();
-        let of = place(1, 0).of;
-        assert!(state.learn_unless_asked(&of, 1) && state.order.knows(&of, Some(1)));
-        // As when a range is left, or is found to be free.
-        state.order.doubt(Some(&of));
-        state.behind.get_or_insert_default().ask(of.clone());
-        assert!(!state.learn_unless_asked(&of, 1) && !state.order.knows(&of, Some(1)));
-        state.behind.get_or_insert_default().answered(&of);
-        assert!(state.learn_unless_asked(&of, 1) && state.order.knows(&of, Some(1)));
-    }
 
     #[test]
     fn what_is_owed_waits_for_the_range_before_it() {
