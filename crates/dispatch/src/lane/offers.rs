@@ -126,10 +126,9 @@ impl State {
     ) -> Result<Vec<Item>, (Vec<Item>, NotNow)> {
         let now = Instant::now();
         self.used = now;
-        let places = run.items.iter().filter_map(|item| item.order.as_deref());
-        let last = places.max_by_key(|place| place.offset);
-        let key = last.map(|place| place.key);
-        if last.is_some_and(|last| !self.order.accepts(last.key, last.offset, run.written)) {
+        let key = run.items.first().and_then(|first| first.order.clone());
+        let key = key.map(|place| place.key);
+        if key.is_some_and(|key| !self.order.accepts(key, run.written)) {
             return Err((run.items, NotNow::Behind));
         }
         let readable = run.items.iter().take_while(|item| !self.is_unread(item));

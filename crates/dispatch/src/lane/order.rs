@@ -115,7 +115,7 @@ impl Line {
         let owes = self.owes.get_or_insert_default();
         let is_behind = owes.has_rows || (self.is_busy && self.is_row);
         owes.has_rows = true;
-        owes.joins(item.order.as_ref().map(|place| place.offset));
+        owes.unrecorded += 1;
         owes.note = note;
         let due = if is_behind { Due::Behind } else { Due::Now };
         Joining { item, due }
@@ -232,7 +232,7 @@ impl Order {
         self.notes += 1;
         let owes = line.owes.get_or_insert_default();
         owes.has_rows |= over == Over::Owed;
-        owes.is_noted(place.offset, batch);
+        owes.batch = owes.batch.max(batch);
         owes.note = self.notes;
         (line.is_busy, line.is_row) = (false, false);
         (None, self.empty_line(place))

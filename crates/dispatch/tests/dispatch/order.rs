@@ -15,7 +15,7 @@ const SLOW: Answer = Answer {
     status: 204,
     after: Some(Duration::from_millis(20)),
 };
-pub(crate) const DOWN: Answer = Answer { status: 503, ..OK };
+const DOWN: Answer = Answer { status: 503, ..OK };
 
 /// Notifications of each key with these numbers, the keys in turn.
 pub(crate) fn all(keys: u32, of_each: std::ops::Range<u32>) -> Vec<(u32, u32)> {
@@ -32,7 +32,7 @@ pub(crate) fn in_order(endpoint: &mut Endpoint) {
 }
 
 /// Key and number of what was taken, in that order.
-pub(crate) fn taken(sink: &Sink) -> Vec<(u32, u32)> {
+fn taken(sink: &Sink) -> Vec<(u32, u32)> {
     let message = |body: &String| -> (u32, u32) {
         let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
         let message = body["message"].as_str().expect("a text").to_owned();

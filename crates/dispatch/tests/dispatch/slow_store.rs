@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::order::{DOWN, KEYS, all, check_order, in_order, taken, until_nothing_is_owed};
+use crate::order::{KEYS, all, check_order, in_order, until_nothing_is_owed};
 use crate::sink::Sink;
 use crate::world::{World, notification_of, until, until_taken};
 
@@ -105,41 +105,6 @@ async fn what_is_read_waits_once_for_a_store_that_does_not_write() {
     until_taken(&sink, COUNT).await;
     until_nothing_is_owed(&world).await;
     world.committed().await;
-    world.stop().await;
-    check_order(&sink);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_has_failed_goes_on_while_more_of_it_comes() {
-    let mut world = World::new();
-    let sink = Sink::start().await;
-    world.put(1, &sink, in_order);
-    sink.answer_to(r#""3 0""#, Some(DOWN));
-    world.ledger.kept().recording = Duration::from_millis(100);
-    world.start();
-    let (mut number, mut before) = (0, usize::MAX);
-    until("it is taken, or much was written", || {
-        number += 1;
-        let (owed, records) = {
-            let kept = world.ledger.kept();
-            (kept.owed.len(), kept.records)
-        };
-        // Always some of those behind it are not written.
-        if owed >= ENOUGH && before == usize::MAX {
-            sink.answer_to(r#""3 0""#, None);
-            before = records;
-        }
-        let is_much = records > before.saturating_add(10 * ENOUGH);
-        let (world, sink) = (&world, &sink);
-        async move {
-            world.notify_in_order([(3, number - 1)]).await;
-            is_much || !taken(sink).is_empty()
-        }
-    })
-    .await;
-    assert!(!taken(&sink).is_empty(), "{number} have come behind it");
-    until_taken(&sink, number).await;
-    until_nothing_is_owed(&world).await;
     world.stop().await;
     check_order(&sink);
 }

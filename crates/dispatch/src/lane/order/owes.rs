@@ -1,19 +1,12 @@
 //! Order by key: which keys have deliveries in the ledger (the database) besides those in the queue
 //! of the endpoint, and when such a key is free again.
 //!
-//! What joins it is written some time later. So that a key is free counts only when everything that
-//! was noted of the key had been written before the ledger was asked; and what was claimed of it,
-//! when everything had been that stands before that in the log. What comes behind holds it back no
-//! longer: of a key of which more and more comes there is always something unwritten.
-
-use std::collections::VecDeque;
+//! What joins it is written some time later, so what the ledger says about a key counts only when
+//! everything that was noted of the key had been written before it was asked.
 
 use dovecast_notification::OrderKey;
 
 use super::{Line, Order};
-
-/// Batches of which the first unwritten offset of a key is known each; those before are one.
-const BATCHES: usize = 8;
 
 /// What the ledger owes of a key, besides what is here.
 #[derive(Debug, Default)]
@@ -21,13 +14,9 @@ pub(super) struct Owes {
     /// Whether deliveries are owed; else only something has still to be written.
     pub(super) has_rows: bool,
     /// Deliveries that are about to be given to the recorder.
-    unrecorded: u32,
+    pub(super) unrecorded: u32,
     /// The batch of the recorder with which everything is written.
-    batch: u64,
-    /// Offset of the first of those that are about to be given to it.
-    first_unrecorded: Option<u64>,
-    /// Batches with which something is written, and the first offset of each, the oldest first.
-    first_of_batches: VecDeque<(u64, u64)>,
+    pub(super) batch: u64,
     /// Changes when anything is noted of it.
     pub(super) note: u64,
 }
@@ -42,47 +31,6 @@ pub(crate) struct Owing {
 impl Owes {
     pub(super) fn is_written(&self, written: u64) -> bool {
         self.unrecorded == 0 && self.batch <= written
-    }
-
-    /// A delivery is about to be given to the recorder.
-    pub(super) fn joins(&mut self, offset: Option<u64>) {
-        self.unrecorded += 1;
-        let first = self.first_unrecorded.into_iter().chain(offset).min();
-        self.first_unrecorded = first;
-    }
-
-    /// Deliveries, so many, are with the recorder, which writes them with this batch at the latest.
-    fn joined(&mut self, deliveries: u32, batch: u64) {
-        let first = self.first_unrecorded;
-        self.unrecorded = self.unrecorded.saturating_sub(deliveries);
-        if self.unrecorded == 0 {
-            self.first_unrecorded = None;
-        }
-        self.is_noted(first.unwrap_or(0), batch);
-    }
-
-    /// The recorder writes what is from this offset on with this batch at the latest.
-    pub(super) fn is_noted(&mut self, first: u64, batch: u64) {
-        self.batch = self.batch.max(batch);
-        let of_batches = &mut self.first_of_batches;
-        match of_batches.back_mut() {
-            Some((last, of_last)) if *last >= batch => *of_last = first.min(*of_last),
-            _ => of_batches.push_back((batch, first)),
-        }
-        if of_batches.len() > BATCHES
-            && let Some((_, before)) = of_batches.pop_front()
-            && let Some((_, first)) = of_batches.front_mut()
-        {
-            *first = before.min(*first);
-        }
-    }
-
-    /// The first offset of the key that was noted and is not written with these batches.
-    fn first_unwritten(&self, written: u64) -> Option<u64> {
-        let unwritten = self.first_of_batches.iter();
-        let unwritten = unwritten.filter(|(batch, _)| *batch > written);
-        let unwritten = unwritten.map(|(_, first)| *first);
-        unwritten.chain(self.first_unrecorded).min()
     }
 }
 
@@ -99,12 +47,11 @@ impl Order {
         (owes.has_rows, owes.note) = (true, self.notes);
     }
 
-    /// Whether what was claimed of a key, up to this offset, is the first of it: whether everything
-    /// was written before that stands before it.
-    pub(crate) fn accepts(&self, key: OrderKey, last: u64, written: u64) -> bool {
+    /// Whether what was claimed of a key is the first of it: whether everything of the key was
+    /// written before it was claimed.
+    pub(crate) fn accepts(&self, key: OrderKey, written: u64) -> bool {
         let owes = self.lines.get(&key).and_then(|line| line.owes.as_ref());
-        let first = owes.and_then(|owes| owes.first_unwritten(written));
-        first.is_none_or(|first| first > last)
+        owes.is_none_or(|owes| owes.is_written(written))
     }
 
     /// All that was owed of a key is here, when nothing was noted that was not written before it
@@ -126,7 +73,8 @@ impl Order {
         if let Some(line) = self.lines.get_mut(&key)
             && let Some(owes) = &mut line.owes
         {
-            owes.joined(deliveries, batch);
+            owes.unrecorded = owes.unrecorded.saturating_sub(deliveries);
+            owes.batch = owes.batch.max(batch);
         }
     }
 
