@@ -15,8 +15,8 @@ use crate::locks::Lock;
 
 /// What a notification takes besides its body: its places in queues, its spans, its headers.
 const OVERHEAD_BYTES: usize = 1024;
-/// The largest body that logs take by default, with what else it takes: so much is set aside for a
-/// delivery whose size is not known.
+/// The largest body that logs take by default, with what else it takes: so much is set aside at
+/// least for deliveries whose sizes are not known.
 const LARGEST_BYTES: u64 = 1024 * 1024 + OVERHEAD_BYTES as u64;
 /// Part of all bytes that may be used for what one endpoint owes: one in so many.
 const LANE_SHARE: u64 = 64;
@@ -93,17 +93,16 @@ impl Budget {
         permit.ok().map(Reserved::new)
     }
 
-    /// How many deliveries of any size may be fetched now, at most so many; and the room for them.
-    pub(crate) async fn take_for(&self, most: usize, limit: Duration) -> Option<(usize, Reserve)> {
+    /// Reserve for deliveries whose sizes are not known, at most so many: half of what is free, and
+    /// for one of the largest at least. The other half is left to others.
+    pub(crate) async fn take_for(&self, most: usize, limit: Duration) -> Option<Reserve> {
         let free = u64::try_from(self.free.available_permits()).unwrap_or(u64::MAX);
-        // Half of it is left to others.
-        let count = usize::try_from(free / 2 / LARGEST_BYTES).unwrap_or(usize::MAX);
-        let count = count.clamp(1, most);
-        let bytes = LARGEST_BYTES.saturating_mul(count as u64);
+        let largest = LARGEST_BYTES.saturating_mul(most as u64);
+        let bytes = (free / 2).min(largest).max(LARGEST_BYTES);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total);
         let permit = Arc::clone(&self.free).acquire_many_owned(bytes);
         let permit = tokio::time::timeout(limit, permit).await.ok()?;
-        Some((count, Reserve(permit.ok()?)))
+        Some(Reserve(permit.ok()?))
     }
 
     /// Bytes that may wait in the lane of one endpoint.
@@ -123,6 +122,14 @@ impl Budget {
 pub(crate) struct Reserve(OwnedSemaphorePermit);
 
 impl Reserve {
+    /// For how many deliveries it is, at most so many, and how many bytes their bodies may have
+    /// together.
+    pub(crate) fn holds(&self, most: usize) -> (usize, usize) {
+        let bytes = self.0.num_permits();
+        let count = most.min(bytes / (2 * OVERHEAD_BYTES)).max(1);
+        (count, bytes.saturating_sub(count * OVERHEAD_BYTES))
+    }
+
     /// Takes out what one of them needs.
     pub(crate) fn take(&mut self, budget: &Budget, bytes: usize) -> Option<Arc<Reserved>> {
         let left = self.0.num_permits();
@@ -193,8 +200,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_fetched_takes_what_it_needs_and_leaves_the_rest() {
         let budget = Budget::new(16 * LARGEST_BYTES);
-        let (count, mut room) = budget.take_for(500, SOON).await.expect("room");
-        assert_eq!((count, budget.used()), (8, 8 * LARGEST_BYTES));
+        let mut room = budget.take_for(500, SOON).await.expect("room");
+        assert_eq!(budget.used(), 8 * LARGEST_BYTES);
+        let all = 8 * (MB + OVERHEAD_BYTES);
+        assert_eq!(room.holds(500), (500, all - 500 * OVERHEAD_BYTES));
         let held = room.take(&budget, 0);
         drop(room);
         assert_eq!(budget.used(), OVERHEAD_BYTES as u64);
@@ -202,6 +211,8 @@ mod tests {
         let all = budget.wait(100 * MB, SOON).await;
         assert!(budget.take_for(500, SOON).await.is_none());
         drop(all);
-        assert_eq!(budget.take_for(3, SOON).await.expect("room").0, 3);
+        let room = budget.take_for(3, SOON).await.expect("room");
+        assert_eq!(budget.used(), 3 * LARGEST_BYTES);
+        assert_eq!(room.holds(3), (3, 3 * MB));
     }
 }

@@ -16,7 +16,7 @@ use crate::lane::Lane;
 use crate::ledger::{KeyPlace, Millis, Owed, OwedId, RedeliveredWith};
 use crate::range_run::RangeRun;
 use crate::recorder::Recorder;
-use crate::room::InFlight;
+use crate::room::{Claim, InFlight};
 
 /// A delivery to be made. Whatever drops it before it is settled, because of a panic, owes it so,
 /// and it is made again some time later.
@@ -253,23 +253,6 @@ impl Drop for Item {
         if !self.is_settled && !self.is_end() {
             self.recorder.dropped(self);
         }
-    }
-}
-
-/// Counts what is claimed and not done.
-#[derive(Debug)]
-pub(crate) struct Claim(Arc<AtomicUsize>);
-
-impl Claim {
-    pub(crate) fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -87,17 +87,33 @@ pub enum Happened {
 }
 
 /// Which owed deliveries are claimed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claiming {
     /// Deliveries that are due by then are claimed.
     pub now_ms: Millis,
     /// Most deliveries that are claimed.
     pub most: usize,
+    /// Most bytes of their contents. A delivery that has more is claimed if it is the first one, and
+    /// a mailbox transaction may need some more.
+    pub bytes: usize,
     /// Endpoints of which none is claimed.
     pub except: Vec<EndpointId>,
     /// Partitions that this dispatcher reads. What waits in order of another partition is left to
     /// the dispatcher that reads that, unless it has been due for [`LEFT_ALONE_MS`].
     pub partitions: Vec<TopicPartition>,
+}
+
+impl Default for Claiming {
+    /// Nothing, of contents of any size.
+    fn default() -> Self {
+        Self {
+            now_ms: 0,
+            most: 0,
+            bytes: usize::MAX,
+            except: Vec::new(),
+            partitions: Vec::new(),
+        }
+    }
 }
 
 /// How long a delivery in order may be due before a dispatcher claims it that does not read its
@@ -177,7 +193,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
             now_ms,
             most,
             except,
-            partitions: Vec::new(),
+            ..Claiming::default()
         };
         async move { Ok(self.claim(claiming).await?.owed) }
     }

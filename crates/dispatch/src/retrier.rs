@@ -2,7 +2,6 @@
 //! them to their endpoints.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
@@ -10,7 +9,7 @@ use dovecast_notification::{BadNotification, EndpointId, Notification, OrderKey}
 
 use crate::budget::Reserved;
 use crate::clock::Steps;
-use crate::item::{Claim, Item, Origin, What};
+use crate::item::{Item, Origin, What};
 use crate::lane::gate::Takes;
 use crate::lane::{Lane, Run};
 use crate::ledger::{BEHIND, Claimed, Claiming, DeadLetter, Happened, Ledger, Owed};
@@ -24,8 +23,10 @@ use crate::trace;
 const CLAIM_INTERVAL: Duration = Duration::from_millis(500);
 /// While so much is not written, nothing is claimed.
 const UNWRITTEN: usize = 20_000;
-/// How many are fetched at a time.
+/// How many are fetched at a time: at most so many, and one in so many of those that may be claimed
+/// still, so that one account has not all of them at once.
 const MAX_CLAIMED: usize = 500;
+const CLAIMED_PART: u64 = 4;
 /// When a delivery is looked at again whose endpoint is not known here.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// When a delivery to an endpoint that is paused is looked at again.
@@ -47,16 +48,18 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
             continue;
         }
         let mut is_more = false;
-        let claimed = shared.claimed.load(Ordering::Relaxed) as u64;
-        if claimed < shared.options.in_flight / 2 && shared.recorder.waiting() < UNWRITTEN {
+        let left = shared.room.claims_left();
+        if left > 0 && shared.recorder.waiting() < UNWRITTEN {
+            let most = usize::try_from(left.div_ceil(CLAIMED_PART)).unwrap_or(usize::MAX);
             let except = have_enough(&shared);
-            if let Some((most, mut room)) =
-                shared.budget.take_for(MAX_CLAIMED, CLAIM_INTERVAL).await
-            {
+            let most = most.min(MAX_CLAIMED);
+            if let Some(mut room) = shared.budget.take_for(most, CLAIM_INTERVAL).await {
+                let (most, bytes) = room.holds(most);
                 let ledger = &shared.ledger;
                 let claiming = Claiming {
                     now_ms: shared.now_ms(),
                     most,
+                    bytes,
                     except,
                     partitions: shared.claimable(),
                 };
@@ -95,12 +98,16 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     }
 }
 
-/// Endpoints for which nothing is claimed now: they are paused or down, or have enough to do.
+/// Endpoints for which nothing is claimed now: they are paused or down, or have enough to do, or
+/// their account has.
 fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<EndpointId> {
     let now = Instant::now();
     let lanes: Vec<_> = shared.lanes().values().cloned().collect();
     let share = shared.budget.lane_bytes();
-    let has_enough = |lane: &&Arc<Lane>| lane.state().has_enough(now, share);
+    let has_enough = |lane: &&Arc<Lane>| {
+        let state = lane.state();
+        state.has_enough(now, share) || shared.room.has_claimed_enough(&state.share)
+    };
     let have_enough = lanes.iter().filter(has_enough);
     have_enough.map(|lane| lane.id).collect()
 }
@@ -202,7 +209,7 @@ fn item<L: Log + Clone, S: Ledger>(
         order: owed.place.map(Arc::new),
     };
     let mut item = Item::new(&shared.recorder, what, Origin::Owed);
-    item.claim = Some(Claim::new(&shared.claimed));
+    item.claim = Some(shared.room.claim(share));
     item.place = Some(shared.room.take(share));
     item.held = held;
     item.note = owed.note;

@@ -6,6 +6,9 @@
 //! are read, each may have as much in flight as there is room left: one beside another a half, two
 //! beside another a third each, and something is always left. What exceeds that for longer than a
 //! moment is left to ranges. An account that is alone may have all of it.
+//!
+//! Half of the room is for what is owed and claimed. There an account may always have as much as
+//! is left for all: one with a thousand endpoints that hang leaves a place for the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +44,8 @@ pub(crate) struct Room {
     shares: ByAccount<Share>,
     /// Number that the next account gets.
     next: AtomicU64,
+    /// Owed deliveries that are claimed and not done.
+    claimed: AtomicU64,
 }
 
 /// What one account has of the room. The lanes of its endpoints share it.
@@ -48,6 +53,7 @@ pub(crate) struct Room {
 pub(crate) struct Share {
     number: u64,
     in_flight: AtomicU64,
+    claimed: AtomicU64,
     /// Since when it has been too much each time something was offered.
     exceeds_since_ms: AtomicU64,
 }
@@ -68,6 +74,13 @@ pub(crate) struct InFlight {
     share: Arc<Share>,
 }
 
+/// Counts an owed delivery as claimed until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    room: Arc<Room>,
+    share: Arc<Share>,
+}
+
 impl Room {
     pub(crate) fn new(most: u64, counters: &Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
@@ -79,6 +92,7 @@ impl Room {
             changed_ms: AtomicU64::new(NEVER),
             shares: ByAccount::new("accounts in flight"),
             next: AtomicU64::new(1),
+            claimed: AtomicU64::new(0),
         })
     }
 
@@ -95,6 +109,25 @@ impl Room {
             room: Arc::clone(self),
             share: Arc::clone(share),
         }
+    }
+
+    pub(crate) fn claim(self: &Arc<Self>, share: &Arc<Share>) -> Claim {
+        self.claimed.fetch_add(1, Ordering::AcqRel);
+        share.claimed.fetch_add(1, Ordering::AcqRel);
+        Claim {
+            room: Arc::clone(self),
+            share: Arc::clone(share),
+        }
+    }
+
+    /// How many owed deliveries may be claimed besides those that are.
+    pub(crate) fn claims_left(&self) -> u64 {
+        (self.most / 2).saturating_sub(self.claimed.load(Ordering::Acquire))
+    }
+
+    /// Whether nothing more is to be claimed of an account: it has as much as is left for all.
+    pub(crate) fn has_claimed_enough(&self, share: &Share) -> bool {
+        share.claimed.load(Ordering::Acquire) >= self.claims_left().max(1)
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
@@ -146,6 +179,7 @@ impl Share {
         Self {
             number,
             in_flight: AtomicU64::new(0),
+            claimed: AtomicU64::new(0),
             exceeds_since_ms: AtomicU64::new(NEVER),
         }
     }
@@ -164,6 +198,13 @@ impl Drop for InFlight {
         if before >= self.room.most {
             self.room.news.notify_waiters();
         }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.share.claimed.fetch_sub(1, Ordering::AcqRel);
+        self.room.claimed.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -240,5 +281,27 @@ mod tests {
         let held: Vec<_> = (0..MOST).map(|_| room.take(&one)).collect();
         assert!(!room.standing(&one, begin + 2 * EXCESS_PATIENCE).exceeds);
         drop(held);
+    }
+
+    #[test]
+    fn an_account_may_claim_as_much_as_is_left_for_all() {
+        let (room, one, other) = room();
+        let mut held = Vec::new();
+        while !room.has_claimed_enough(&one) {
+            held.push(room.claim(&one));
+        }
+        assert_eq!((held.len(), room.claims_left()), (25, 25));
+        while !room.has_claimed_enough(&other) {
+            held.push(room.claim(&other));
+        }
+        // 25 and 13, and a place for a third one.
+        assert_eq!((held.len(), room.claims_left()), (38, 12));
+        while room.claims_left() > 0 {
+            held.push(room.claim(&one));
+        }
+        let third = room.share(&Arc::from("3"));
+        assert!(room.has_claimed_enough(&one) && !room.has_claimed_enough(&third));
+        drop(held);
+        assert!(room.claims_left() == MOST / 2 && !room.has_claimed_enough(&one));
     }
 }

@@ -81,8 +81,6 @@ pub(crate) struct Shared<L, S> {
     pub(crate) not_kept_lines: LineLimit,
     /// About ranges that the log does not have.
     pub(crate) missing_lines: LineLimit,
-    /// Owed deliveries that are claimed by us.
-    pub(crate) claimed: Arc<AtomicUsize>,
     /// Deliveries that may be in flight.
     pub(crate) room: Arc<Room>,
     pub(crate) hanging: Hanging,
@@ -134,7 +132,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             ledger_lines: LineLimit::default(),
             not_kept_lines: LineLimit::default(),
             missing_lines: LineLimit::default(),
-            claimed: Arc::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
             hanging: Hanging::new(parts.budget.total(), &parts.counters),
             under_way: AtomicUsize::new(0),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::AssertSqlSafe;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Line};
 use crate::error::{Result, with_sources};
 use crate::feed::ChangeFeed;
 use crate::open::Database;
@@ -130,7 +130,7 @@ fn may_be_retried(database: &Database, done: &Result<Left>) -> bool {
 }
 
 async fn clean_if_needed(database: &Database) -> Result<Left> {
-    let mut connection = database.pool.acquire_in_turn().await?;
+    let mut connection = database.pool.acquire_in_turn(Line::Usual).await?;
     if unclean(&mut connection).await? == NOTHING {
         return Ok(Left::Nothing);
     }
@@ -240,7 +240,7 @@ pub(crate) async fn empty_log(database: &Database) -> Result<()> {
     if database.is_postgres {
         return Ok(());
     }
-    let mut connection = database.pool.acquire_in_turn().await?;
+    let mut connection = database.pool.acquire_in_turn(Line::Usual).await?;
     let emptied = tell(
         &mut connection,
         "PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)",

@@ -32,7 +32,8 @@ use sqlx::{Any, AnyConnection, AnyPool, Error};
 
 pub(crate) use failure::is_unavailable;
 use settled::{check, settle, within};
-use turns::{Hurry, Turn, Turns};
+pub(crate) use turns::Line;
+use turns::{Turn, Turns};
 
 /// Time that a statement is waited for beyond what PostgreSQL itself is given.
 const GRACE: Duration = Duration::from_secs(1);
@@ -140,13 +141,9 @@ impl Pool {
     }
 
     /// A connection for writing, when it is its turn, which lasts as long as it is held.
-    pub(crate) async fn acquire_in_turn(&self) -> Result<Connection, Error> {
-        self.acquire_with(Hurry::None).await
-    }
-
-    async fn acquire_with(&self, hurry: Hurry) -> Result<Connection, Error> {
+    pub(crate) async fn acquire_in_turn(&self, line: Line) -> Result<Connection, Error> {
         let turn = match &self.turns {
-            Some(turns) => turns.take(hurry).await,
+            Some(turns) => turns.take(line).await,
             None => None,
         };
         let mut connection = self.acquire().await?;
@@ -166,13 +163,12 @@ impl Pool {
     }
 
     /// Begins a transaction that writes, when it is its turn.
-    pub(crate) async fn begin_in_turn(&self, begin: &'static str) -> Result<Transaction, Error> {
-        self.acquire_in_turn().await?.begin(begin).await
-    }
-
-    /// Begins a transaction that writes and goes before what others write.
-    pub(crate) async fn begin_first(&self, begin: &'static str) -> Result<Transaction, Error> {
-        self.acquire_with(Hurry::Great).await?.begin(begin).await
+    pub(crate) async fn begin_in_turn(
+        &self,
+        line: Line,
+        begin: &'static str,
+    ) -> Result<Transaction, Error> {
+        self.acquire_in_turn(line).await?.begin(begin).await
     }
 
     /// Whether the other end is a PostgreSQL, and no file of SQLite.

@@ -33,6 +33,7 @@ use crate::open::Store;
 pub use attempts::KeptAttempt;
 pub use counts::OwedCount;
 pub use dead_letters::{DeadLetterPage, KeptDeadLetter};
+pub(crate) use due::by_account::Page;
 pub(crate) use due_time::Shown;
 pub(crate) use held::Held;
 pub use past::{Dropped, KeptPast};

@@ -14,8 +14,8 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::connection::{Pool, PoolOptions, Transaction, is_unavailable};
-use crate::deliveries::{Failing, Held, Shown, Sweep, TrimCounts, Unsure};
+use crate::connection::{Line, Pool, PoolOptions, Transaction, is_unavailable};
+use crate::deliveries::{Failing, Held, Page, Shown, Sweep, TrimCounts, Unsure};
 use crate::error::{Result, StoreError};
 use crate::feed::ChangeFeed;
 use crate::place::{BadDatabasePlace, DatabasePlace};
@@ -125,8 +125,8 @@ pub struct Store {
     pub(crate) database_time: Arc<Mutex<Option<Shown>>>,
     /// What the clocks have shown when pushes were asked for last; held while what waits is moved.
     pub(crate) push_clock: Arc<tokio::sync::Mutex<Option<Both>>>,
-    /// The endpoint at which the next page of endpoints begins that are looked at for what is due.
-    pub(crate) page_after: Arc<Mutex<String>>,
+    /// The page of endpoints that was last looked at for what is due.
+    pub(crate) page: Arc<Mutex<Page>>,
     /// When it was last logged that a clock was set back, by the steady clock, and how many
     /// deliveries were made due since.
     pub(crate) set_back_told: Arc<Mutex<(Option<i64>, u64)>>,
@@ -200,7 +200,7 @@ impl Store {
             clock,
             database_time: Arc::default(),
             push_clock: Arc::default(),
-            page_after: Arc::default(),
+            page: Arc::default(),
             set_back_told: Arc::default(),
             held: Arc::default(),
             writing_ranges: Arc::default(),
@@ -327,20 +327,17 @@ impl Database {
     /// A transaction that writes. With SQLite it waits here for its turn, and not where waiting
     /// would be a deadlock.
     pub(crate) async fn begin_writing(&self) -> Result<Transaction> {
-        Ok(if self.is_postgres {
-            self.pool.begin("BEGIN").await?
-        } else {
-            self.pool.begin_in_turn("BEGIN IMMEDIATE").await?
-        })
+        self.begin_writing_in(Line::Usual).await
     }
 
-    /// A transaction that writes what is worth nothing later: with SQLite it goes before others.
-    pub(crate) async fn begin_first(&self) -> Result<Transaction> {
-        Ok(if self.is_postgres {
-            self.pool.begin("BEGIN").await?
+    /// A transaction that writes, as [`Self::begin_writing`], and waits in this line.
+    pub(crate) async fn begin_writing_in(&self, line: Line) -> Result<Transaction> {
+        let begin = if self.is_postgres {
+            "BEGIN"
         } else {
-            self.pool.begin_first("BEGIN IMMEDIATE").await?
-        })
+            "BEGIN IMMEDIATE"
+        };
+        Ok(self.pool.begin_in_turn(line, begin).await?)
     }
 
     /// A transaction that sees one moment.

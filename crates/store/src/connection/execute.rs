@@ -7,7 +7,7 @@ use sqlx::error::BoxDynError;
 use sqlx::{Any, Either, Error, Execute, Executor, SqlStr};
 
 use super::settled::within;
-use super::{Connection, Pool};
+use super::{Connection, Line, Pool};
 
 type Step = Either<AnyQueryResult, AnyRow>;
 
@@ -112,7 +112,7 @@ impl Pool {
     /// A connection for one statement.
     async fn acquire_for(&self, query: &Known) -> Result<Connection, Error> {
         if self.turns.is_some() && query.writes() {
-            self.acquire_in_turn().await
+            self.acquire_in_turn(Line::Usual).await
         } else {
             self.acquire().await
         }

@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use dovecast_dispatch::ledger::Ledger;
+use dovecast_dispatch::ledger::{Happened, Ledger};
+use dovecast_notification::{EndpointId, NotificationId};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::open::{Store, StoreOptions};
 use crate::place::DatabasePlace;
@@ -96,4 +98,28 @@ async fn who_says_that_it_lives_waits_for_one_other_at_most() {
     let order = order.lock().expect("a lock");
     let beats = order.iter().take(4).filter(|number| **number == u32::MAX);
     assert_eq!(beats.count(), 2, "{order:?}");
+}
+
+#[tokio::test]
+async fn what_happens_to_deliveries_waits_for_one_other_at_most() {
+    let dir = TempDir::new().expect("a directory");
+    let store = a_store(&dir).await;
+    let first = store.database.begin_writing().await.expect("a transaction");
+    let order = Order::default();
+    let mut writers = writers(&store, &order).await;
+    let (recorded, order_of_it) = (store.clone(), Arc::clone(&order));
+    writers.push(tokio::spawn(async move {
+        let nothing = Happened::Unwanted((EndpointId(Uuid::nil()), NotificationId(Uuid::nil())));
+        recorded.record(&[nothing]).await.expect("a record");
+        order_of_it.lock().expect("a lock").push(u32::MAX);
+    }));
+    tokio::task::yield_now().await;
+    drop(first);
+    for writer in writers {
+        writer.await.expect("no panic");
+    }
+    // Who has come to the front before it, and who may tell it later than it is done.
+    let order = order.lock().expect("a lock");
+    let recorded = order.iter().take(3).find(|number| **number == u32::MAX);
+    assert!(recorded.is_some(), "{order:?}");
 }

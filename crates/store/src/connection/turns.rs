@@ -1,11 +1,11 @@
 //! The turns of those who write to a file of SQLite, which takes one at a time.
 //!
 //! SQLite itself has no queue: who finds the file locked tries again after a while, and whoever
-//! comes meanwhile is faster. So all who write in this process wait here, in the order in which
-//! they came, whether they write in a transaction or a single statement; only what says that this
-//! process lives goes before the others, for which a late word is worth nothing. A turn is taken
-//! before a connection is: else those who wait could have all connections, and who has the turn
-//! none.
+//! comes meanwhile is faster. So all who write in this process wait here, whether they write in a
+//! transaction or a single statement. There are several lines, by what is written; of each the
+//! first waits for the turn, and of these whoever came first has it. So deliveries go on however
+//! many change what is configured, and the other way round. A turn is taken before a connection is:
+//! else those who wait could have all connections, and who has the turn none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,40 +18,48 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The turn of one writer, until it is dropped.
 pub(super) type Turn = OwnedSemaphorePermit;
 
-/// The queue. Clones are the same.
+/// The lines. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
-    /// Where all wait but those who are in a hurry: of them only the first waits for the turn, so
-    /// that who is in a hurry waits for two others at most.
-    usual: Arc<Semaphore>,
     turn: Arc<Semaphore>,
+    usual: Arc<Semaphore>,
+    deliveries: Arc<Semaphore>,
+    life: Arc<Semaphore>,
 }
 
-/// Who goes first.
+/// Where a writer waits: it has the turn after at most one of each other line, when it is the first
+/// of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hurry {
-    /// Nobody waits for it longer than for the others.
-    None,
-    /// What is worth nothing later.
-    Great,
+pub(crate) enum Line {
+    /// What is asked for by somebody, or is in no hurry.
+    Usual,
+    /// What happens to deliveries.
+    Deliveries,
+    /// That this process lives: a late word is worth nothing.
+    Life,
 }
 
 impl Turns {
     pub(super) fn new() -> Self {
+        let line = || Arc::new(Semaphore::new(1));
         Self {
-            usual: Arc::new(Semaphore::new(1)),
-            turn: Arc::new(Semaphore::new(1)),
+            turn: line(),
+            usual: line(),
+            deliveries: line(),
+            life: line(),
         }
     }
 
     /// Waits for a turn. Who has waited for [`LONGEST_WAIT`] goes on without one, and waits for the
     /// lock of the file.
-    pub(super) async fn take(&self, hurry: Hurry) -> Option<Turn> {
+    pub(super) async fn take(&self, line: Line) -> Option<Turn> {
         let turn = async {
-            let _first = match hurry {
-                Hurry::None => Some(self.usual.acquire().await.ok()?),
-                Hurry::Great => None,
+            let line = match line {
+                Line::Usual => &self.usual,
+                Line::Deliveries => &self.deliveries,
+                Line::Life => &self.life,
             };
+            let _first = line.acquire().await.ok()?;
             Arc::clone(&self.turn).acquire_owned().await.ok()
         };
         tokio::time::timeout(LONGEST_WAIT, turn).await.ok()?

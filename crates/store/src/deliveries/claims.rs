@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use crate::clock::SKEW_MS;
-use crate::connection::{Connection, Transaction};
+use crate::connection::{Connection, Line, Transaction};
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
@@ -47,7 +47,7 @@ const BEAT: &str = "INSERT INTO dispatcher (id, alive_until_ms, key_ids) VALUES 
 impl Store {
     pub(super) async fn say_alive(&self, now_ms: Millis, alive_until_ms: Millis) -> Result<()> {
         self.learn_timeline().await;
-        let mut tx = self.database.begin_first().await?;
+        let mut tx = self.database.begin_writing_in(Line::Life).await?;
         let life_ms = alive_until_ms.saturating_sub(now_ms);
         let now_ms = self.now_of_dispatchers(&mut tx, now_ms).await?;
         let until_ms = now_ms.saturating_add(life_ms);
@@ -250,7 +250,7 @@ impl Store {
         of: (&[EndpointId], &[Arc<str>]),
     ) -> Result<Vec<OwedRange>> {
         let claim = self.range_claim(most, of);
-        let mut tx = self.database.begin_writing().await?;
+        let mut tx = self.database.begin_writing_in(Line::Deliveries).await?;
         let rows = claim.fetch_all(&mut tx).await?;
         self.commit_range_claim(tx, &rows).await
     }

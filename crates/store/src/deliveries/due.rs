@@ -2,10 +2,11 @@
 //! claimed by their keys.
 //!
 //! What is owed to endpoints that must wait may be a million rows that are due. So no step reads
-//! more than it may claim, but for a window of the rows that are due first, and, where those are of
-//! endpoints that must wait, one entry of an index for each endpoint that owes anything, a page of
-//! them in each call.
+//! more than it may claim, but for a window of the rows that are due first, and, where more is due
+//! than that, one entry of an index for each endpoint that owes anything, a page of them in each
+//! call: so that who has a thousand endpoints takes no other account's share.
 
+pub(crate) mod by_account;
 #[cfg(test)]
 mod tests;
 
@@ -19,19 +20,19 @@ use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 
 use super::claims::count;
-use super::order;
+use super::order::{self, Rooms};
+use by_account::Found;
+
 use crate::clock::SKEW_MS;
+use crate::connection::Line;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
-use crate::statement::{Statement, first_due};
+use crate::statement::Statement;
 
 /// Rows that are looked at from the one that is due first on, by how many may be claimed: more than
 /// one, so that dispatchers that look at the same time find different ones.
 const WINDOW: usize = 2;
-/// Endpoints that are looked at in one call, where the window holds nothing but what must wait.
-/// Some milliseconds' worth.
-const PAGE: i64 = 2_000;
 /// Rows that one statement makes due.
 const AT_A_TIME: i64 = 1_000;
 
@@ -39,33 +40,29 @@ const AT_A_TIME: i64 = 1_000;
 const TELL_EVERY_MS: i64 = 60_000;
 
 const SET_BACK: &str = "SELECT made_ms FROM owed WHERE claimed_by IS NULL AND made_ms > $1 ORDER BY made_ms DESC LIMIT 1";
-const DUE_FIRST: &str = "SELECT endpoint_id, notification_id, due_ms, log, topic, part FROM owed \
+const DUE_FIRST: &str = "SELECT endpoint_id, notification_id, due_ms, log, topic, part, octet_length(content) AS bytes FROM owed \
     WHERE claimed_by IS NULL AND due_ms <= $1 ORDER BY due_ms LIMIT $2";
-/// From one endpoint to the next: the rows in between are not read.
-const ENDPOINTS: &str = concat!(
-    "WITH RECURSIVE step (id, number) AS (\
-    SELECT MIN(endpoint_id), CAST(1 AS BIGINT) FROM owed WHERE claimed_by IS NULL AND endpoint_id > $1 \
-    UNION ALL \
-    SELECT (SELECT MIN(endpoint_id) FROM owed WHERE claimed_by IS NULL AND endpoint_id > step.id), step.number + 1 \
-    FROM step WHERE step.id IS NOT NULL AND step.number < $2) SELECT id, ",
-    first_due!("step.id"),
-    " AS due_ms FROM step WHERE id IS NOT NULL"
-);
-const OF_ENDPOINT: &str = "SELECT endpoint_id, notification_id, due_ms, log, topic, part FROM owed \
-    WHERE claimed_by IS NULL AND endpoint_id >= $1 AND (endpoint_id, due_ms) <= ($1, $2) \
-    ORDER BY endpoint_id, due_ms LIMIT $3";
-
 /// What to claim, and of whom.
 struct Looking<'a> {
     now_ms: Millis,
     most: usize,
+    bytes: usize,
     except: &'a BTreeSet<EndpointId>,
     partitions: &'a BTreeSet<TopicPartition>,
 }
 
+/// A delivery that is due.
+struct DueRow {
+    id: OwedId,
+    /// Whether it waits for others of its key.
+    has_order: bool,
+    /// Of its content.
+    bytes: usize,
+}
+
 impl Store {
     pub(super) async fn claim_due(&self, claiming: Claiming) -> Result<Claimed> {
-        let (now_ms, most) = (claiming.now_ms, claiming.most);
+        let now_ms = claiming.now_ms;
         self.release_unsure().await?;
         self.free_claims_of_the_dead(now_ms).await?;
         let ahead_ms = self.due_ahead_ms().await?;
@@ -73,15 +70,16 @@ impl Store {
         self.make_due_what_was_set_back(now_ms).await?;
         let looking = Looking {
             now_ms,
-            most,
+            most: claiming.most,
+            bytes: claiming.bytes,
             except: &claiming.except.into_iter().collect(),
             partitions: &claiming.partitions.into_iter().collect(),
         };
-        let ids = self.find_due(&looking).await?;
-        if ids.is_empty() {
+        let found = self.find_due(&looking).await?;
+        if found.ids.is_empty() {
             return Ok(Claimed::default());
         }
-        let mut claimed = self.claim_these(&ids, &looking).await?;
+        let mut claimed = self.claim_these(found, &looking).await?;
         for owed in &mut claimed.owed {
             if owed.due_ms != BEHIND {
                 owed.due_ms = owed.due_ms.saturating_sub(ahead_ms);
@@ -147,7 +145,7 @@ impl Store {
         Some(std::mem::take(untold))
     }
 
-    async fn find_due(&self, looking: &Looking<'_>) -> Result<Vec<OwedId>> {
+    async fn find_due(&self, looking: &Looking<'_>) -> Result<Found> {
         let window = looking.most.saturating_mul(WINDOW);
         let rows = sqlx::query(DUE_FIRST)
             .bind(looking.now_ms)
@@ -155,21 +153,30 @@ impl Store {
             .fetch_all(&self.database.pool)
             .await?;
         let may_be_more = rows.len() >= window;
-        let mut ids = self.ours(looking, &rows)?;
-        ids.retain(|(endpoint, _)| !looking.except.contains(endpoint));
-        if may_be_more && ids.len() < looking.most {
-            self.find_behind(looking, &mut ids).await?;
+        let mut first = self.ours(looking, &rows)?;
+        first.retain(|row| !looking.except.contains(&row.id.0));
+        let mut found = Found::new(looking);
+        if may_be_more && (first.len() < looking.most || self.is_time_for_a_page()) {
+            found = self.find_by_account(looking).await?;
+            let ids: BTreeSet<&OwedId> = found.ids.iter().collect();
+            first.retain(|row| !ids.contains(&row.id));
+            first.truncate(found.left);
         }
-        Ok(ids)
+        for row in first {
+            found.add(row.id, row.bytes);
+        }
+        Ok(found)
     }
 
     /// What of these rows has no order, or is of a partition that this dispatcher reads; the rest
     /// is left to whoever reads its partition, for a while.
-    fn ours(&self, looking: &Looking<'_>, rows: &[AnyRow]) -> Result<Vec<OwedId>> {
+    fn ours(&self, looking: &Looking<'_>, rows: &[AnyRow]) -> Result<Vec<DueRow>> {
         let left_alone_ms = looking.now_ms.saturating_sub(LEFT_ALONE_MS);
         let mut ids = Vec::with_capacity(rows.len());
         for found in rows {
-            let is_ours = match row::optional_text(found, "topic")? {
+            let topic = row::optional_text(found, "topic")?;
+            let has_order = topic.is_some();
+            let is_ours = match topic {
                 None => true,
                 Some(_) if row::number(found, "due_ms")? <= left_alone_ms => true,
                 Some(topic) => {
@@ -182,111 +189,39 @@ impl Store {
                 }
             };
             if is_ours {
-                ids.push(id(found)?);
+                ids.push(DueRow {
+                    id: id(found)?,
+                    has_order,
+                    bytes: count(found, "bytes")?,
+                });
             }
         }
         Ok(ids)
     }
 
-    /// Adds what is due of endpoints behind those that must wait.
-    async fn find_behind(&self, looking: &Looking<'_>, ids: &mut Vec<OwedId>) -> Result<()> {
-        let mut due = self.next_endpoints(looking).await?;
-        // Who has waited longest comes first, and leaves a fair share to the others.
-        due.sort_unstable();
-        let mut more = Vec::new();
-        let mut left = looking.most.saturating_sub(ids.len());
-        for (place, (_, endpoint)) in due.iter().enumerate() {
-            let share = left.div_ceil(due.len() - place);
-            let rows = self.due_of(*endpoint, looking, share).await?;
-            left = left.saturating_sub(rows.len());
-            let is_full = rows.len() == share && share > 0;
-            ids.extend(rows);
-            more.extend(is_full.then_some((*endpoint, share)));
-        }
-        for (endpoint, taken) in more {
-            if left == 0 {
-                break;
-            }
-            let rows = self.due_of(endpoint, looking, taken + left).await?;
-            let rows = rows.get(taken..).unwrap_or_default();
-            left = left.saturating_sub(rows.len());
-            ids.extend_from_slice(rows);
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(())
-    }
-
-    /// The endpoints of the next page that are due and need not wait, with the time since when.
-    async fn next_endpoints(&self, looking: &Looking<'_>) -> Result<Vec<(i64, EndpointId)>> {
-        let after = self.page_after().clone();
-        let rows = sqlx::query(ENDPOINTS)
-            .bind(after)
-            .bind(PAGE)
-            .fetch_all(&self.database.pool)
-            .await?;
-        let is_last = rows.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-        let next = match rows.last() {
-            Some(last) if !is_last => row::text(last, "id")?,
-            _ => String::new(),
-        };
-        *self.page_after() = next;
-        let mut due = Vec::new();
-        for found in &rows {
-            let endpoint = row::id(found, "id")?;
-            // Claimed by another dispatcher meanwhile it has none.
-            let since = row::optional_number(found, "due_ms")?;
-            let since = since.filter(|since| *since <= looking.now_ms);
-            if let Some(since) = since
-                && !looking.except.contains(&endpoint)
-            {
-                due.push((since, endpoint));
-            }
-        }
-        Ok(due)
-    }
-
-    fn page_after(&self) -> std::sync::MutexGuard<'_, String> {
-        self.page_after
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn due_of(
-        &self,
-        endpoint: EndpointId,
-        looking: &Looking<'_>,
-        most: usize,
-    ) -> Result<Vec<OwedId>> {
-        if most == 0 {
-            return Ok(Vec::new());
-        }
-        let rows = sqlx::query(OF_ENDPOINT)
-            .bind(endpoint.to_string())
-            .bind(looking.now_ms)
-            .bind(number(most))
-            .fetch_all(&self.database.pool)
-            .await?;
-        self.ours(looking, &rows)
-    }
-
     /// Claims those of them that are free still, the longest due first. Rows that another
     /// dispatcher is at are passed over.
-    async fn claim_these(&self, ids: &[OwedId], looking: &Looking<'_>) -> Result<Claimed> {
+    async fn claim_these(&self, found: Found, looking: &Looking<'_>) -> Result<Claimed> {
         let most = looking.most;
-        let claim = claim(self.dispatcher_id(), ids, most, self.skip_locked());
-        let mut tx = self.database.begin_writing().await?;
+        let Found { ids, is_cut, .. } = found;
+        let rooms = Rooms {
+            most,
+            bytes: found.left_bytes,
+            of_endpoints: found.rooms,
+        };
+        let claim = claim(self.dispatcher_id(), &ids, most, self.skip_locked());
+        let mut tx = self.database.begin_writing_in(Line::Deliveries).await?;
         let rows = claim.fetch_all(&mut tx).await?;
         let mut owed = rows.iter().map(owed).collect::<Result<Vec<Owed>>>()?;
         owed.sort_by_key(|owed| owed.due_ms);
         if owed.len() < ids.len().min(most) {
-            put_behind(ids).execute(&mut tx).await?;
+            put_behind(&ids).execute(&mut tx).await?;
         }
         let mut claimed = self
-            .claim_followers(&mut tx, owed, most, looking.now_ms)
+            .claim_followers(&mut tx, owed, rooms, looking.now_ms)
             .await?;
         // Some of them may be no first ones, or another dispatcher's.
-        claimed.is_more |= ids.len() >= most && !claimed.owed.is_empty();
+        claimed.is_more |= (is_cut || ids.len() >= most) && !claimed.owed.is_empty();
         let ids = claimed.owed.iter();
         let ids = ids.map(|owed| (owed.endpoint, owed.notification));
         self.commit_claim(tx, |unsure| unsure.owed.extend(ids))

@@ -16,6 +16,7 @@ use dovecast_notification::EndpointId;
 use super::claims::range;
 use super::order::partition;
 use super::ranges::offset;
+use crate::connection::Line;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -117,7 +118,7 @@ impl Store {
         end.push(" AND to_offset <= ").bind(offset(until));
         end.push(" LIMIT ").bind(AT_A_TIME).push(self.skip_locked());
         end.push(") RETURNING endpoint_id, topic, part, start_offset, from_offset, to_offset");
-        let mut connection = self.database.pool.acquire_in_turn().await?;
+        let mut connection = self.database.pool.acquire_in_turn(Line::Deliveries).await?;
         let rows = end.fetch_all(&mut connection).await?;
         rows.iter().map(range).collect()
     }

@@ -17,7 +17,7 @@ use sqlx::any::AnyRow;
 
 use super::ranges::{self, offset};
 use super::record::Bound;
-use crate::connection::Connection;
+use crate::connection::{Connection, Line};
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
@@ -243,7 +243,7 @@ impl Store {
                 break;
             }
             let held = self.held().still(part);
-            let mut tx = self.database.begin_writing().await?;
+            let mut tx = self.database.begin_writing_in(Line::Deliveries).await?;
             for (id, extent) in &held {
                 self.hold(us, id, *extent).execute(&mut *tx).await?;
             }

@@ -7,7 +7,7 @@
 pub(super) mod run;
 mod whole;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dovecast_dispatch::ledger::{
@@ -19,12 +19,12 @@ use sqlx::any::AnyRow;
 use super::claims::count;
 use super::due;
 use super::record::Bound;
-use crate::connection::Connection;
+use crate::connection::{Connection, Line};
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
 use crate::statement::{ROWS, Statement};
-use run::{Key, PART, Run};
+use run::{Key, Limit, PART, Run};
 
 /// Most ranges of a partition that are claimed for one endpoint at a time.
 const RANGES: i64 = 1_000;
@@ -125,6 +125,21 @@ fn first_of(endpoint: EndpointId, keys: &[OrderKey]) -> Statement {
     ask
 }
 
+/// How many deliveries are claimed at most.
+pub(super) struct Rooms {
+    /// In all.
+    pub(super) most: usize,
+    /// Bytes of what follows the first ones, in all.
+    pub(super) bytes: usize,
+    /// Of these endpoints; the keys of others have the same share of what there is.
+    pub(super) of_endpoints: BTreeMap<EndpointId, usize>,
+}
+
+/// Bytes of what follows the first of a run.
+fn following(run: &[Owed]) -> usize {
+    run.iter().skip(1).map(|owed| owed.content.len()).sum()
+}
+
 impl Store {
     /// Adds what follows those that were claimed and have an order, in their order, and says which
     /// keys are complete with that. Mailbox transactions are claimed whole; keys for which there is
@@ -133,14 +148,23 @@ impl Store {
         &self,
         connection: &mut Connection,
         first: Vec<Owed>,
-        most: usize,
+        rooms: Rooms,
         now_ms: Millis,
     ) -> Result<Claimed> {
+        let Rooms {
+            most,
+            mut bytes,
+            mut of_endpoints,
+        } = rooms;
         let mut claimed = Claimed {
             is_more: first.len() >= most,
             ..Claimed::default()
         };
         let mut keys = first.iter().filter(|owed| owed.place.is_some()).count();
+        let mut keys_of: BTreeMap<EndpointId, usize> = BTreeMap::new();
+        for owed in first.iter().filter(|owed| owed.place.is_some()) {
+            *keys_of.entry(owed.endpoint).or_default() += 1;
+        }
         let mut left = most.saturating_sub(first.len() - keys);
         let mut has_key = false;
         let mut given_back = Vec::new();
@@ -159,19 +183,40 @@ impl Store {
             let of_key = (owed.endpoint, place.key);
             // Each key has its share, and what another one leaves of its own. The first one may
             // have more than there is, so that any transaction is claimed one day.
-            let share = left.div_ceil(keys);
+            let share = match (
+                of_endpoints.get_mut(&owed.endpoint),
+                keys_of.get_mut(&owed.endpoint),
+            ) {
+                (Some(room), Some(keys)) => {
+                    let share = room.div_ceil(*keys);
+                    *room -= share;
+                    *keys -= 1;
+                    share.min(left)
+                }
+                _ => left.div_ceil(keys),
+            };
+            let bytes_of_key = bytes / keys;
             keys -= 1;
             let enough = if has_key { left.min(PART) } else { PART };
             // Whoever has something of it that long may have it for ever. Who reads another
             // partition does not claim it before it has been left alone.
             let waits = now_ms.saturating_sub(owed.due_ms) < 2 * LEFT_ALONE_MS;
-            let run = key
-                .claim(connection, owed, share..enough.max(share), waits)
-                .await?;
+            let limit = Limit {
+                share,
+                bytes: bytes_of_key,
+                enough: enough.max(share),
+            };
+            let run = key.claim(connection, owed, limit, waits).await?;
             match run {
+                Run::Claimed(run, _) if has_key && following(&run) > bytes => {
+                    left = 0;
+                    claimed.is_more = true;
+                    given_back.extend(run.iter().map(|owed| (owed.endpoint, owed.notification)));
+                }
                 Run::Claimed(run, is_complete) => {
                     has_key = true;
                     left = left.saturating_sub(run.len());
+                    bytes = bytes.saturating_sub(following(&run));
                     claimed.owed.extend(run);
                     claimed.complete.extend(is_complete.then_some(of_key));
                 }
@@ -221,7 +266,7 @@ impl Store {
         self.release_unsure().await?;
         self.free_ranges_of_the_dead(now_ms).await?;
         let of_endpoint = |statement| self.of_partition(statement, of).bind(endpoint.to_string());
-        let mut tx = self.database.begin_writing().await?;
+        let mut tx = self.database.begin_writing_in(Line::Deliveries).await?;
         let rows = of_endpoint(CLAIM_RANGES)
             .bind(self.dispatcher_id())
             .bind(RANGES)
@@ -280,7 +325,7 @@ impl Store {
         // Nearly always there is none, and nobody waits for a lock.
         if !left_behind.is_empty() {
             let now_ms = self.due_now_ms().await?;
-            let mut tx = self.database.begin_writing().await?;
+            let mut tx = self.database.begin_writing_in(Line::Deliveries).await?;
             make_next_due(&mut tx, &left_behind, now_ms).await?;
             tx.commit().await?;
         }

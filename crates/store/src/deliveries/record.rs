@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::connection::{Connection, deadlock};
+use crate::connection::{Connection, Line, deadlock};
 use dovecast_dispatch::ledger::{AttemptRow, Happened};
 use dovecast_notification::EndpointId;
 use sqlx::Any;
@@ -44,7 +44,7 @@ impl Store {
         let _writing = self.writing_ranges.lock().await;
         // Asked before, as it may take a connection.
         let ahead_ms = self.due_ahead_ms().await?;
-        let mut tx = self.database.begin_writing().await?;
+        let mut tx = self.database.begin_writing_in(Line::Deliveries).await?;
         let time = Time {
             made_ms: self.clock.now_ms().saturating_add(ahead_ms),
             ahead_ms,

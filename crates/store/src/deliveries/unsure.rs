@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use dovecast_dispatch::ledger::{OwedId, RangeId};
 
-use crate::connection::Transaction;
+use crate::connection::{Line, Transaction};
 use crate::error::Result;
 use crate::open::Store;
 
@@ -59,7 +59,7 @@ impl Store {
     }
 
     async fn release(&self, unsure: &Unsure) -> Result<()> {
-        let mut tx = self.database.begin_writing().await?;
+        let mut tx = self.database.begin_writing_in(Line::Deliveries).await?;
         for (endpoint, notification) in &unsure.owed {
             sqlx::query(FREE_OWED)
                 .bind(self.dispatcher_id())

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::sweeping::{Sweep, has_nothing};
 use super::time::EXPIRED_KEPT_MS;
 use super::{bind_persons, person};
-use crate::connection::Transaction;
+use crate::connection::{Line, Transaction};
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -91,7 +91,7 @@ impl Store {
     /// Says that this node lives, and names all that do. Its own leases are good for
     /// [`NODE_LIFE_MS`] from now on.
     pub async fn beat_push_node(&self) -> Result<Vec<String>> {
-        let mut tx = self.database.begin_first().await?;
+        let mut tx = self.database.begin_writing_in(Line::Life).await?;
         let now_ms = self.now_of_leases(&mut tx).await?;
         sqlx::query(BEAT)
             .bind(self.push_node())

@@ -4,6 +4,7 @@
 
 use super::EndpointId;
 use super::stored_words::DeliveryStatus;
+use crate::connection::Line;
 use crate::deliveries::Status;
 use crate::error::Result;
 use crate::open::Store;
@@ -25,7 +26,7 @@ impl Store {
             DeliveryStatus::Success => Status::success(endpoint, delivered.time_ms),
             DeliveryStatus::Failure => Status::failure(endpoint, delivered.time_ms),
         };
-        let mut connection = self.database.pool.acquire_in_turn().await?;
+        let mut connection = self.database.pool.acquire_in_turn(Line::Usual).await?;
         self.note_status(&mut connection, &[status]).await
     }
 }

@@ -44,6 +44,7 @@ mod rotation;
 mod said;
 mod secrets;
 mod setup;
+mod shares;
 mod skew;
 mod statements;
 mod tls;
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
         cleaning::CASES,
         said::CASES,
         secrets::CASES,
+        shares::CASES,
         skew::CASES,
         statements::CASES,
         tls::CASES,

@@ -5,6 +5,7 @@ use rusqlite::{Connection, ToSql};
 
 use uuid::Uuid;
 
+use super::by_account::{ENDPOINTS, PAGE, Part, of_endpoints};
 use super::*;
 use crate::deliveries::claims::DEAD;
 use crate::deliveries::order::next_due;
@@ -75,6 +76,15 @@ fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
         .iter()
         .map(|(_, id)| (EndpointId(Uuid::nil()), *id))
         .collect();
+    let of = of_endpoints(
+        &[Part {
+            account: 0,
+            endpoint: EndpointId(Uuid::from_u128(3)),
+            skipped: 0,
+            most: 20,
+        }],
+        NOW_MS,
+    );
     let remove = remove(&gone, Removed::Unwanted);
     let nobody = Uuid::nil().to_string();
     let mut removed: Vec<&dyn ToSql> = Vec::new();
@@ -86,7 +96,7 @@ fn a_claim_reads_no_more_where_a_hundred_times_as_much_is_owed() {
         (DEAD, &[&"us", &NOW_MS, &until_ms], 0),
         (DUE_FIRST, &[&NOW_MS, &1_000], 1_000),
         (ENDPOINTS, &[&"", &PAGE], 3),
-        (OF_ENDPOINT, &[&third, &NOW_MS, &20], 10),
+        (&of.text(false), &[&third, &third, &NOW_MS, &20, &0], 10),
         (&claim.text(false), &claimed, 9),
         (order::run::FOLLOWERS, &[&fourth, &"key", &1, &20], 20),
         (

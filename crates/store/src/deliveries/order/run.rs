@@ -1,8 +1,6 @@
 //! What of a key is claimed at a time: its first owed delivery and some that follow it, so that no
 //! mailbox transaction among them is begun and not ended, where there is room for that.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use dovecast_dispatch::ledger::Owed;
 use dovecast_notification::transactions::{PART_BYTES, PART_EVENTS};
@@ -10,6 +8,7 @@ use dovecast_notification::{NotificationId, OrderKey};
 
 use super::whole::Whole;
 use crate::connection::Connection;
+use crate::deliveries::claims::count;
 use crate::deliveries::due::owed;
 use crate::deliveries::record::Bound;
 use crate::error::Result;
@@ -20,7 +19,7 @@ pub(super) const PART: usize = PART_EVENTS + 1;
 /// Deliveries that are read at a time, to find the end of a transaction.
 const STEP: usize = 16;
 
-pub(in crate::deliveries) const FOLLOWERS: &str = "SELECT record_offset, claimed_by FROM owed WHERE endpoint_id = $1 AND order_key = $2 \
+pub(in crate::deliveries) const FOLLOWERS: &str = "SELECT record_offset, claimed_by, octet_length(content) AS bytes FROM owed WHERE endpoint_id = $1 AND order_key = $2 \
     AND record_offset > $3 ORDER BY record_offset LIMIT $4";
 const CLAIM: &str = "UPDATE owed SET claimed_by = $5 WHERE endpoint_id = $1 AND order_key = $2 \
     AND record_offset > $3 AND record_offset <= $4 AND claimed_by IS NULL \
@@ -37,10 +36,22 @@ pub(super) struct Key {
     us: String,
 }
 
+/// How much of a key is claimed.
+pub(super) struct Limit {
+    /// So many with the first one, or fewer, whatever they are.
+    pub(super) share: usize,
+    /// Bytes of those that follow the first one; it may be some more where a transaction needs that.
+    pub(super) bytes: usize,
+    /// So many where a transaction needs that.
+    pub(super) enough: usize,
+}
+
 /// What follows the first of a key.
 struct Followers {
     /// Offsets of those that may be claimed.
     free: Vec<i64>,
+    /// Bytes of each of them.
+    bytes: Vec<usize>,
     /// What comes behind them.
     behind: Behind,
 }
@@ -67,6 +78,18 @@ pub(super) enum Run {
     InOtherHands,
 }
 
+impl Followers {
+    /// How many there are of so many that have no more bytes than this together.
+    fn within(&self, most: usize, bytes: usize) -> usize {
+        let mut sum = 0_usize;
+        let fits = |size: &&usize| {
+            sum = sum.saturating_add(**size);
+            sum <= bytes
+        };
+        self.bytes.iter().take(most).take_while(fits).count()
+    }
+}
+
 impl Key {
     pub(super) fn new(first: &Owed, key: OrderKey, us: String) -> Self {
         Self {
@@ -76,19 +99,18 @@ impl Key {
         }
     }
 
-    /// Claims what follows the first, up to what another dispatcher has claimed: as many in all as
-    /// the range begins with, or fewer; or more, up to its end, where a transaction needs that.
+    /// Claims what follows the first, up to what another dispatcher has claimed.
     /// `waits`: whether a transaction of which others have something in hand is left alone.
     pub(super) async fn claim(
         &self,
         connection: &mut Connection,
         first: Owed,
-        limit: Range<usize>,
+        limit: Limit,
         waits: bool,
     ) -> Result<Run> {
         let begin = offset(&first);
-        let found = self.followers(connection, begin, limit.end).await?;
-        let share = found.free.len().min(limit.start.saturating_sub(1));
+        let found = self.followers(connection, begin, limit.enough).await?;
+        let share = found.within(limit.share.saturating_sub(1), limit.bytes);
         let (share, rest) = found.free.split_at(share);
         let mut run = vec![first];
         let mut end = begin;
@@ -121,7 +143,7 @@ impl Key {
             read = *to;
         }
         let is_read = rest.last().is_none_or(|last| *last == read);
-        let is_enough = limit.end >= PART || whole.bytes() >= PART_BYTES;
+        let is_enough = limit.enough >= PART || whole.bytes() >= PART_BYTES;
         let kept = match (whole.count(), found.behind) {
             (0, Behind::Claimed) if is_read && waits => 0,
             (0, Behind::Claimed | Behind::Nothing) if is_read => offsets.len(),
@@ -169,15 +191,20 @@ impl Key {
         } else {
             Behind::More
         };
-        let mut free = Vec::new();
+        let (mut free, mut bytes) = (Vec::new(), Vec::new());
         for found in found.iter().take(most.saturating_sub(1)) {
             if row::optional_text(found, "claimed_by")?.is_some() {
                 behind = Behind::Claimed;
                 break;
             }
             free.push(row::number(found, "record_offset")?);
+            bytes.push(count(found, "bytes")?);
         }
-        Ok(Followers { free, behind })
+        Ok(Followers {
+            free,
+            bytes,
+            behind,
+        })
     }
 
     async fn claim_behind(
