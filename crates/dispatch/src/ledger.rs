@@ -93,8 +93,8 @@ pub struct Claiming {
     pub now_ms: Millis,
     /// Most deliveries that are claimed.
     pub most: usize,
-    /// Most bytes of their contents. A delivery that has more is claimed if it is the first one, and
-    /// a mailbox transaction may need some more.
+    /// Most bytes of their contents. A delivery that has more is claimed if it is the first one,
+    /// and a mailbox transaction may need some more.
     pub bytes: usize,
     /// Endpoints of which none is claimed.
     pub except: Vec<EndpointId>,

@@ -56,7 +56,7 @@ struct DueRow {
     id: OwedId,
     /// Whether it waits for others of its key.
     has_order: bool,
-    /// Of its content.
+    /// How many its content has.
     bytes: usize,
 }
 

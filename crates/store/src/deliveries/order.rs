@@ -131,7 +131,7 @@ pub(super) struct Rooms {
     pub(super) most: usize,
     /// Bytes of what follows the first ones, in all.
     pub(super) bytes: usize,
-    /// Of these endpoints; the keys of others have the same share of what there is.
+    /// For these endpoints; the keys of others have the same share of what there is.
     pub(super) of_endpoints: BTreeMap<EndpointId, usize>,
 }
 

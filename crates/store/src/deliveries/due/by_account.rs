@@ -125,7 +125,7 @@ impl Accounts {
         self.0.entry(account).or_default().push(due);
     }
 
-    /// So many deliveries, divided. Who has waited longest comes first.
+    /// Divides so many deliveries. Who has waited longest comes first.
     fn divide(&mut self, most: usize) -> Vec<Part> {
         for endpoints in self.0.values_mut() {
             endpoints.sort_unstable();
@@ -276,7 +276,7 @@ impl Store {
     }
 }
 
-/// Of each endpoint one range of an index, as in [`first_due`].
+/// Finds one range of an index for each endpoint, as in [`first_due`].
 pub(super) fn of_endpoints(parts: &[Part], now_ms: i64) -> Statement {
     let mut of = Statement::new("");
     let mut before = "SELECT * FROM (";

@@ -38,11 +38,11 @@ pub(super) struct Key {
 
 /// How much of a key is claimed.
 pub(super) struct Limit {
-    /// So many with the first one, or fewer, whatever they are.
+    /// Deliveries with the first one, whatever they are.
     pub(super) share: usize,
-    /// Bytes of those that follow the first one; it may be some more where a transaction needs that.
+    /// Bytes of those that follow the first one. A transaction may need some more.
     pub(super) bytes: usize,
-    /// So many where a transaction needs that.
+    /// Deliveries where a transaction needs more of them.
     pub(super) enough: usize,
 }
 
