@@ -1,6 +1,6 @@
 //! What the endpoints of an account share: one for each account, as long as anybody has it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use crate::locks::Lock;
@@ -43,6 +43,14 @@ impl<T> ByAccount<T> {
         known.of.insert(Arc::clone(account), weak);
         shared
     }
+
+    /// Accounts of whose part this holds.
+    pub(crate) fn which(&self, holds: impl Fn(&T) -> bool) -> BTreeSet<Arc<str>> {
+        let known = self.0.lock();
+        let all = known.of.iter();
+        let holds = all.filter(|(_, part)| part.upgrade().is_some_and(|part| holds(&part)));
+        holds.map(|(account, _)| Arc::clone(account)).collect()
+    }
 }
 
 #[cfg(test)]
@@ -58,5 +66,8 @@ mod tests {
         }
         assert!(all.0.lock().of.len() <= FIRST_SWEEP);
         assert!(Arc::ptr_eq(&kept, &all.of(&Arc::from("kept"), || 1)));
+        let which = all.which(|number| *number == 0);
+        assert_eq!(which.into_iter().collect::<Vec<_>>(), [Arc::from("kept")]);
+        assert!(all.which(|number| *number > 0).is_empty());
     }
 }

@@ -183,6 +183,17 @@ impl Directory {
         self.read().endpoints.get(&id).cloned()
     }
 
+    /// Endpoints of these accounts.
+    pub(crate) fn endpoints_of(&self, accounts: &BTreeSet<Arc<str>>) -> Vec<EndpointId> {
+        if accounts.is_empty() {
+            return Vec::new();
+        }
+        let entries = self.read();
+        let all = entries.endpoints.values();
+        let theirs = all.filter(|endpoint| accounts.contains(&endpoint.account));
+        theirs.map(|endpoint| endpoint.id).collect()
+    }
+
     pub(crate) fn filter(&self, id: EndpointId) -> Option<Arc<Filter>> {
         self.read().index.get(id).cloned()
     }

@@ -104,12 +104,12 @@ fn have_enough<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Vec<Endpoint
     let now = Instant::now();
     let lanes: Vec<_> = shared.lanes().values().cloned().collect();
     let share = shared.budget.lane_bytes();
-    let has_enough = |lane: &&Arc<Lane>| {
-        let state = lane.state();
-        state.has_enough(now, share) || shared.room.has_claimed_enough(&state.share)
-    };
-    let have_enough = lanes.iter().filter(has_enough);
-    have_enough.map(|lane| lane.id).collect()
+    let has_enough = |lane: &&Arc<Lane>| lane.state().has_enough(now, share);
+    let have_enough = lanes.iter().filter(has_enough).map(|lane| lane.id);
+    let accounts = shared.room.have_claimed_enough();
+    // Endpoints without a lane among them.
+    let of_accounts = shared.directory.endpoints_of(&accounts);
+    have_enough.chain(of_accounts).collect()
 }
 
 /// The key of a delivery at its endpoint, where it has an order.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::Row;
 use tokio::sync::watch;
 
-use crate::connection::Transaction;
+use crate::connection::{Line, Transaction};
 use crate::error::Result;
 use crate::open::{Database, Store};
 use crate::registry::EndpointId;
@@ -150,7 +150,12 @@ impl Store {
 
     /// Begins a change of the registry: every function that writes there goes through it.
     pub(crate) async fn change(&self) -> Result<Change<'_>> {
-        let mut tx = self.database.begin_writing().await?;
+        self.change_in(Line::Usual).await
+    }
+
+    /// A change, as [`Self::change`], that waits in this line.
+    pub(crate) async fn change_in(&self, line: Line) -> Result<Change<'_>> {
+        let mut tx = self.database.begin_writing_in(line).await?;
         let row = sqlx::query("UPDATE feed SET seq = seq + 1 RETURNING seq, key_id")
             .fetch_one(&mut *tx)
             .await?;

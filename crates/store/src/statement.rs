@@ -10,7 +10,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
 
-use crate::connection::{Connection, Pool};
+use crate::connection::{Connection, Line, Pool};
 use crate::error::Result;
 
 /// Since when the first delivery that is owed to an endpoint, and is not claimed, is due. The
@@ -173,8 +173,12 @@ impl Statement {
 
     /// Executed by itself; how many rows it has changed.
     pub(crate) async fn execute_on(self, pool: &Pool) -> Result<u64> {
-        let query = self.query(pool.is_postgres())?;
-        Ok(query.execute(pool).await?.rows_affected())
+        self.execute_in(pool, Line::Usual).await
+    }
+
+    /// Executed by itself, after waiting in this line; how many rows it has changed.
+    pub(crate) async fn execute_in(self, pool: &Pool, line: Line) -> Result<u64> {
+        self.execute(&mut pool.acquire_in_turn(line).await?).await
     }
 
     fn query(self, is_postgres: bool) -> Result<Query<'static, Any, AnyArguments>> {

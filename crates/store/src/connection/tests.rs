@@ -69,7 +69,7 @@ async fn those_who_write_to_a_file_take_turns_in_the_order_in_which_they_came() 
 }
 
 #[tokio::test]
-async fn who_says_that_it_lives_waits_for_one_other_at_most() {
+async fn who_says_that_it_lives_does_not_wait_for_all_others() {
     let dir = TempDir::new().expect("a directory");
     let store = a_store(&dir).await;
     let first = store.database.begin_writing().await.expect("a transaction");
@@ -101,7 +101,7 @@ async fn who_says_that_it_lives_waits_for_one_other_at_most() {
 }
 
 #[tokio::test]
-async fn what_happens_to_deliveries_waits_for_one_other_at_most() {
+async fn what_happens_to_deliveries_does_not_wait_for_all_others() {
     let dir = TempDir::new().expect("a directory");
     let store = a_store(&dir).await;
     let first = store.database.begin_writing().await.expect("a transaction");

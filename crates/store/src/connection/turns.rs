@@ -27,8 +27,8 @@ pub(super) struct Turns {
     life: Arc<Semaphore>,
 }
 
-/// Where a writer waits: it has the turn after at most one of each other line, when it is the first
-/// of its own.
+/// Where a writer waits: when it is the first of its line, it has the turn after who has it now and
+/// at most one of each other line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// What is asked for by somebody, or is in no hurry.

@@ -168,7 +168,8 @@ impl Store {
             let dead = row::text(&dead, "id")?;
             loop {
                 let free = self.free_from(&dead, now_ms, are_ranges);
-                if free.execute_on(&self.database.pool).await? < AT_A_TIME.unsigned_abs() {
+                let freed = free.execute_in(&self.database.pool, Line::Deliveries);
+                if freed.await? < AT_A_TIME.unsigned_abs() {
                     break;
                 }
             }

@@ -7,6 +7,7 @@
 //! call: so that who has a thousand endpoints takes no other account's share.
 
 pub(crate) mod by_account;
+mod found;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,8 @@ use dovecast_notification::EndpointId;
 use sqlx::any::AnyRow;
 
 use super::claims::count;
-use super::order::{self, Rooms};
-use by_account::Found;
+use super::order::{self, shares::Rooms};
+use found::{DueRow, Found};
 
 use crate::clock::SKEW_MS;
 use crate::connection::Line;
@@ -49,15 +50,6 @@ struct Looking<'a> {
     bytes: usize,
     except: &'a BTreeSet<EndpointId>,
     partitions: &'a BTreeSet<TopicPartition>,
-}
-
-/// A delivery that is due.
-struct DueRow {
-    id: OwedId,
-    /// Whether it waits for others of its key.
-    has_order: bool,
-    /// How many its content has.
-    bytes: usize,
 }
 
 impl Store {
@@ -114,7 +106,9 @@ impl Store {
             );
             due.bind(believed).push(" LIMIT ").bind(AT_A_TIME);
             due.push(self.skip_locked()).push(")");
-            let rows = due.execute_on(&self.database.pool).await?;
+            let rows = due
+                .execute_in(&self.database.pool, Line::Deliveries)
+                .await?;
             deliveries += rows;
             if rows < AT_A_TIME.unsigned_abs() {
                 break;
@@ -162,8 +156,8 @@ impl Store {
             first.retain(|row| !ids.contains(&row.id));
             first.truncate(found.left);
         }
-        for row in first {
-            found.add(row.id, row.bytes);
+        for row in &first {
+            found.add(row);
         }
         Ok(found)
     }
@@ -176,9 +170,10 @@ impl Store {
         for found in rows {
             let topic = row::optional_text(found, "topic")?;
             let has_order = topic.is_some();
+            let due_ms = row::number(found, "due_ms")?;
             let is_ours = match topic {
                 None => true,
-                Some(_) if row::number(found, "due_ms")? <= left_alone_ms => true,
+                Some(_) if due_ms <= left_alone_ms => true,
                 Some(topic) => {
                     let of = TopicPartition {
                         topic: topic.into(),
@@ -191,6 +186,7 @@ impl Store {
             if is_ours {
                 ids.push(DueRow {
                     id: id(found)?,
+                    due_ms,
                     has_order,
                     bytes: count(found, "bytes")?,
                 });
@@ -203,10 +199,11 @@ impl Store {
     /// dispatcher is at are passed over.
     async fn claim_these(&self, found: Found, looking: &Looking<'_>) -> Result<Claimed> {
         let most = looking.most;
-        let Found { ids, is_cut, .. } = found;
+        let is_more = found.is_cut || found.left == 0 || found.ids.len() >= most;
+        let ids = found.ids;
         let rooms = Rooms {
             most,
-            bytes: found.left_bytes,
+            bytes: looking.bytes,
             of_endpoints: found.rooms,
         };
         let claim = claim(self.dispatcher_id(), &ids, most, self.skip_locked());
@@ -221,7 +218,7 @@ impl Store {
             .claim_followers(&mut tx, owed, rooms, looking.now_ms)
             .await?;
         // Some of them may be no first ones, or another dispatcher's.
-        claimed.is_more |= (is_cut || ids.len() >= most) && !claimed.owed.is_empty();
+        claimed.is_more |= is_more && !claimed.owed.is_empty();
         let ids = claimed.owed.iter();
         let ids = ids.map(|owed| (owed.endpoint, owed.notification));
         self.commit_claim(tx, |unsure| unsure.owed.extend(ids))

@@ -5,9 +5,10 @@
 //! about keys that wait now and then, and what was left behind so is due then.
 
 pub(super) mod run;
+pub(super) mod shares;
 mod whole;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dovecast_dispatch::ledger::{
@@ -24,7 +25,8 @@ use crate::error::Result;
 use crate::open::Store;
 use crate::row;
 use crate::statement::{ROWS, Statement};
-use run::{Key, Limit, PART, Run};
+use run::{Key, Run};
+use shares::{Rooms, Shares};
 
 /// Most ranges of a partition that are claimed for one endpoint at a time.
 const RANGES: i64 = 1_000;
@@ -125,21 +127,6 @@ fn first_of(endpoint: EndpointId, keys: &[OrderKey]) -> Statement {
     ask
 }
 
-/// How many deliveries are claimed at most.
-pub(super) struct Rooms {
-    /// In all.
-    pub(super) most: usize,
-    /// Bytes of what follows the first ones, in all.
-    pub(super) bytes: usize,
-    /// For these endpoints; the keys of others have the same share of what there is.
-    pub(super) of_endpoints: BTreeMap<EndpointId, usize>,
-}
-
-/// Bytes of what follows the first of a run.
-fn following(run: &[Owed]) -> usize {
-    run.iter().skip(1).map(|owed| owed.content.len()).sum()
-}
-
 impl Store {
     /// Adds what follows those that were claimed and have an order, in their order, and says which
     /// keys are complete with that. Mailbox transactions are claimed whole; keys for which there is
@@ -151,22 +138,11 @@ impl Store {
         rooms: Rooms,
         now_ms: Millis,
     ) -> Result<Claimed> {
-        let Rooms {
-            most,
-            mut bytes,
-            mut of_endpoints,
-        } = rooms;
         let mut claimed = Claimed {
-            is_more: first.len() >= most,
+            is_more: first.len() >= rooms.most,
             ..Claimed::default()
         };
-        let mut keys = first.iter().filter(|owed| owed.place.is_some()).count();
-        let mut keys_of: BTreeMap<EndpointId, usize> = BTreeMap::new();
-        for owed in first.iter().filter(|owed| owed.place.is_some()) {
-            *keys_of.entry(owed.endpoint).or_default() += 1;
-        }
-        let mut left = most.saturating_sub(first.len() - keys);
-        let mut has_key = false;
+        let mut shares = Shares::new(&rooms, &first);
         let mut given_back = Vec::new();
         for owed in first {
             let id = (owed.endpoint, owed.notification);
@@ -174,55 +150,27 @@ impl Store {
                 claimed.owed.push(owed);
                 continue;
             };
-            if left == 0 {
+            let Some(limit) = shares.next(owed.endpoint) else {
                 claimed.is_more = true;
                 given_back.push(id);
                 continue;
-            }
+            };
             let key = Key::new(&owed, place.key, self.dispatcher_id());
             let of_key = (owed.endpoint, place.key);
-            // Each key has its share, and what another one leaves of its own. The first one may
-            // have more than there is, so that any transaction is claimed one day.
-            let share = match (
-                of_endpoints.get_mut(&owed.endpoint),
-                keys_of.get_mut(&owed.endpoint),
-            ) {
-                (Some(room), Some(keys)) => {
-                    let share = room.div_ceil(*keys);
-                    *room -= share;
-                    *keys -= 1;
-                    share.min(left)
-                }
-                _ => left.div_ceil(keys),
-            };
-            let bytes_of_key = bytes / keys;
-            keys -= 1;
-            let enough = if has_key { left.min(PART) } else { PART };
             // Whoever has something of it that long may have it for ever. Who reads another
             // partition does not claim it before it has been left alone.
             let waits = now_ms.saturating_sub(owed.due_ms) < 2 * LEFT_ALONE_MS;
-            let limit = Limit {
-                share,
-                bytes: bytes_of_key,
-                enough: enough.max(share),
-            };
-            let run = key.claim(connection, owed, limit, waits).await?;
-            match run {
-                Run::Claimed(run, _) if has_key && following(&run) > bytes => {
-                    left = 0;
-                    claimed.is_more = true;
-                    given_back.extend(run.iter().map(|owed| (owed.endpoint, owed.notification)));
-                }
-                Run::Claimed(run, is_complete) => {
-                    has_key = true;
-                    left = left.saturating_sub(run.len());
-                    bytes = bytes.saturating_sub(following(&run));
+            match key.claim(connection, owed, limit, waits).await? {
+                Run::Claimed(run, is_complete) if shares.take(&run) => {
                     claimed.owed.extend(run);
                     claimed.complete.extend(is_complete.then_some(of_key));
                 }
+                // It is the first one when it is due for longest, and then has room.
+                Run::Claimed(run, _) => {
+                    claimed.is_more = true;
+                    given_back.extend(run.iter().map(|owed| (owed.endpoint, owed.notification)));
+                }
                 Run::NoRoom => {
-                    // Others would leave less room for this one.
-                    left = 0;
                     claimed.is_more = true;
                     given_back.push(id);
                 }

@@ -5,6 +5,7 @@ use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::EndpointId;
+use crate::connection::Line;
 use crate::error::Result;
 use crate::feed::Change;
 use crate::open::Store;
@@ -71,7 +72,8 @@ impl Store {
     /// Disables an endpoint for a reason that its account is told; `false`: there is none of this
     /// id that is active.
     pub async fn disable(&self, id: EndpointId, reason: &str) -> Result<bool> {
-        let mut change = self.change().await?;
+        // The dispatcher writes nothing else meanwhile.
+        let mut change = self.change_in(Line::Deliveries).await?;
         let disable = sqlx::query(DISABLE)
             .bind(self.clock.now_ms())
             .bind(id.to_string());

@@ -109,7 +109,7 @@ async fn of_a_key_the_first_is_claimed_with_what_follows_it(test: Test) -> Resul
 }
 
 /// A delivery of a mailbox transaction.
-fn of_transaction(transaction: u128, is_last: bool, owed: Owed) -> Owed {
+pub(crate) fn of_transaction(transaction: u128, is_last: bool, owed: Owed) -> Owed {
     let (txn, last) = (Uuid::from_u128(transaction), u8::from(is_last));
     let content = format!(
         r#"{{"notification":{{"application":"a","event_type":"e","level":null,"timestamp":0,"message":0,"account_id":"1"}},"headers":[["dovecast-txn","{txn}"],["dovecast-txn-seq","0"],["dovecast-txn-last","{last}"]]}}"#

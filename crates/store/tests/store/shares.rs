@@ -14,6 +14,8 @@ use crate::setup::{self, Test, cases, create, each};
 cases![
     an_account_with_many_endpoints_leaves_another_its_share,
     a_key_has_the_share_of_its_account,
+    a_key_has_its_share_beside_long_transactions_of_others,
+    shares_that_are_not_used_are_for_the_next_claim,
     no_more_bytes_are_claimed_than_there_is_room_for,
     what_follows_the_first_of_a_key_has_no_more_bytes_than_there_is_room_for,
     accounts_have_the_same_share_of_the_bytes,
@@ -84,6 +86,60 @@ async fn a_key_has_the_share_of_its_account(test: Test) -> Result<()> {
     store.record(&each(Happened::Owed, all)).await?;
     let claimed = of(&claim(&store, usize::MAX).await?, one);
     ensure!(claimed == ((1..=10).collect(), 10), "{claimed:?}");
+    Ok(())
+}
+
+async fn a_key_has_its_share_beside_long_transactions_of_others(test: Test) -> Result<()> {
+    let (store, many, _) = test.filled().await?;
+    store.beat(0, 1_000_000).await?;
+    for number in 0..ENDPOINTS {
+        let endpoint = create(&store, &many, &format!("e{number}"), None).await?;
+        // Each endpoint has two keys, which begin with transactions that do not end.
+        let all = ["a", "b"]
+            .into_iter()
+            .zip([100, 200])
+            .flat_map(|(key, first)| {
+                let id = endpoint.endpoint.id;
+                (first..first + 30).map(move |number| {
+                    let due_ms = if number == first { 1 } else { BEHIND };
+                    let owed = order::owed(key, number, due_ms);
+                    let owed = Owed {
+                        endpoint: id,
+                        ..owed
+                    };
+                    order::of_transaction(first.into(), false, owed)
+                })
+            });
+        store.record(&each(Happened::Owed, all)).await?;
+    }
+    let other = store.account_seen("other").await?;
+    let one = create(&store, &other, "e", None).await?.endpoint.id;
+    let all = (1..=15).map(|number| Owed {
+        endpoint: one,
+        ..order::owed("a", number, if number == 1 { 2 } else { BEHIND })
+    });
+    store.record(&each(Happened::Owed, all)).await?;
+    let claimed = claim(&store, usize::MAX).await?;
+    let (numbers, others) = of(&claimed, one);
+    ensure!(
+        numbers == (1..=10).collect::<Vec<u64>>() && others > 0 && claimed.is_more,
+        "{numbers:?} and {others} others"
+    );
+    Ok(())
+}
+
+async fn shares_that_are_not_used_are_for_the_next_claim(test: Test) -> Result<()> {
+    let (store, one) = beside_many(&test, 2).await?;
+    let all = [Owed {
+        endpoint: one,
+        ..order::owed("a", 1, 2)
+    }];
+    store.record(&each(Happened::Owed, all)).await?;
+    let claimed = claim(&store, usize::MAX).await?;
+    ensure!(
+        of(&claimed, one) == (vec![1], 10) && claimed.is_more,
+        "{claimed:?}"
+    );
     Ok(())
 }
 

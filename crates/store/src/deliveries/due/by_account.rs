@@ -8,7 +8,8 @@ use std::sync::{MutexGuard, PoisonError};
 
 use dovecast_notification::EndpointId;
 
-use super::{DueRow, Looking, OwedId, number};
+use super::found::{DueRow, Found};
+use super::{Looking, number};
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
@@ -18,6 +19,8 @@ use crate::statement::{Statement, first_due};
 pub(super) const PAGE: i64 = 2_000;
 /// Endpoints that one statement looks at for what is due: SQLite joins no more than 500 of them.
 const ENDPOINTS_AT_A_TIME: usize = 100;
+/// How often it is looked for more where endpoints have owed less than their shares.
+const ROUNDS: usize = 8;
 /// How often pages are looked at at least while more is due than is claimed at once.
 const LOOK_EVERY_MS: i64 = 500;
 
@@ -59,61 +62,6 @@ pub(super) struct Part {
     pub(super) endpoint: EndpointId,
     pub(super) skipped: usize,
     pub(super) most: usize,
-}
-
-/// What was found to be claimed.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) ids: Vec<OwedId>,
-    /// How many may be claimed of each endpoint in order: with the first ones of its keys what
-    /// follows them.
-    pub(super) rooms: BTreeMap<EndpointId, usize>,
-    /// How much more may be claimed.
-    pub(super) left: usize,
-    pub(super) left_bytes: usize,
-    /// Whether more is due that has too many bytes.
-    pub(super) is_cut: bool,
-}
-
-impl Found {
-    pub(super) fn new(looking: &Looking<'_>) -> Self {
-        Self {
-            left: looking.most,
-            left_bytes: looking.bytes,
-            ..Self::default()
-        }
-    }
-
-    /// Adds a delivery if it has no more bytes than may be claimed, or is the first one.
-    pub(super) fn add(&mut self, id: OwedId, bytes: usize) -> bool {
-        let fits = bytes <= self.left_bytes || self.ids.is_empty();
-        if fits {
-            self.left_bytes = self.left_bytes.saturating_sub(bytes);
-            self.ids.push(id);
-        }
-        self.is_cut |= !fits;
-        fits
-    }
-
-    /// Adds what was found of accounts, in this order: each has the same share of the bytes, and
-    /// what is left is for those who need more.
-    fn add_all(&mut self, rows: Vec<(usize, DueRow)>) {
-        let accounts: BTreeSet<usize> = rows.iter().map(|(account, _)| *account).collect();
-        let share = self.left_bytes / accounts.len().max(1);
-        let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
-        let mut large = Vec::new();
-        for (account, row) in rows {
-            let taken = taken.entry(account).or_default();
-            if taken.saturating_add(row.bytes) <= share && self.add(row.id, row.bytes) {
-                *taken += row.bytes;
-            } else {
-                large.push(row);
-            }
-        }
-        for row in large {
-            self.add(row.id, row.bytes);
-        }
-    }
 }
 
 /// What is due of each account, by its number here.
@@ -189,11 +137,10 @@ impl Store {
         let mut accounts = self.next_page(looking).await?;
         let mut found = Found::new(looking);
         let mut rows = Vec::new();
-        loop {
+        for _ in 0..ROUNDS {
             let parts = accounts.divide(found.left);
             if parts.is_empty() {
-                found.add_all(rows);
-                return Ok(found);
+                break;
             }
             let mut of_each: BTreeMap<EndpointId, usize> = BTreeMap::new();
             let mut in_order = BTreeSet::new();
@@ -220,6 +167,8 @@ impl Store {
             }
             accounts.found(&parts, &of_each);
         }
+        found.add_all(rows);
+        Ok(found)
     }
 
     /// The endpoints of the next page that are due and need not wait.
