@@ -3,7 +3,7 @@
 //! owes so much. One account with a thousand endpoints that owe for long has another one with a
 //! single endpoint wait for no more than the next page.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 
 use dovecast_notification::EndpointId;
@@ -64,20 +64,43 @@ pub(super) struct Part {
     pub(super) most: usize,
 }
 
-/// What is due of each account, by its number here.
-#[derive(Debug, Default)]
+/// What one endpoint was asked for, and what was found of it.
+struct Asked {
+    account: usize,
+    most: usize,
+    found: usize,
+    has_order: bool,
+}
+
+fn asked(parts: &[Part]) -> BTreeMap<EndpointId, Asked> {
+    let asked = |part: &Part| Asked {
+        account: part.account,
+        most: part.most,
+        found: 0,
+        has_order: false,
+    };
+    let parts = parts.iter().map(|part| (part.endpoint, asked(part)));
+    parts.collect()
+}
+
+/// What is due of each account, by its number here: who has waited longest comes first.
+#[derive(Debug)]
 struct Accounts(BTreeMap<usize, Vec<Due>>);
 
 impl Accounts {
-    fn add(&mut self, account: usize, due: Due) {
-        self.0.entry(account).or_default().push(due);
+    fn new(all: impl IntoIterator<Item = (usize, Due)>) -> Self {
+        let mut accounts: BTreeMap<usize, Vec<Due>> = BTreeMap::new();
+        for (account, due) in all {
+            accounts.entry(account).or_default().push(due);
+        }
+        for endpoints in accounts.values_mut() {
+            endpoints.sort_unstable();
+        }
+        Self(accounts)
     }
 
     /// Divides so many deliveries. Who has waited longest comes first.
-    fn divide(&mut self, most: usize) -> Vec<Part> {
-        for endpoints in self.0.values_mut() {
-            endpoints.sort_unstable();
-        }
+    fn divide(&self, most: usize) -> Vec<Part> {
         let mut accounts: Vec<(&usize, &Vec<Due>)> = self.0.iter().collect();
         accounts.sort_unstable_by_key(|(_, endpoints)| endpoints.first().map(|due| due.since_ms));
         let mut parts = Vec::new();
@@ -102,21 +125,14 @@ impl Accounts {
         parts
     }
 
-    /// So much was found for each of these. Endpoints that had less than they were asked for are
-    /// not asked again.
-    fn found(&mut self, parts: &[Part], of_each: &BTreeMap<EndpointId, usize>) {
-        let parts: BTreeMap<EndpointId, usize> = parts
-            .iter()
-            .map(|part| (part.endpoint, part.most))
-            .collect();
+    /// Takes in what was found of those that were asked. Endpoints that had less than they were
+    /// asked for are not asked again.
+    fn found(&mut self, asked: &BTreeMap<EndpointId, Asked>) {
         self.0.retain(|_, endpoints| {
             endpoints.retain_mut(|due| {
-                let Some(most) = parts.get(&due.endpoint) else {
-                    return true;
-                };
-                let found = of_each.get(&due.endpoint).copied().unwrap_or_default();
-                due.found += found;
-                found == *most
+                let asked = asked.get(&due.endpoint);
+                due.found += asked.map_or(0, |asked| asked.found);
+                asked.is_none_or(|asked| asked.found == asked.most)
             });
             !endpoints.is_empty()
         });
@@ -142,30 +158,25 @@ impl Store {
             if parts.is_empty() {
                 break;
             }
-            let mut of_each: BTreeMap<EndpointId, usize> = BTreeMap::new();
-            let mut in_order = BTreeSet::new();
-            let account_of: BTreeMap<EndpointId, usize> = parts
-                .iter()
-                .map(|part| (part.endpoint, part.account))
-                .collect();
+            let mut asked = asked(&parts);
             for parts in parts.chunks(ENDPOINTS_AT_A_TIME) {
                 for row in self.due_of(parts, looking).await? {
-                    let endpoint = row.id.0;
-                    *of_each.entry(endpoint).or_default() += 1;
-                    in_order.extend(row.has_order.then_some(endpoint));
-                    let account = account_of.get(&endpoint).copied().unwrap_or_default();
-                    rows.push((account, row));
+                    if let Some(asked) = asked.get_mut(&row.id.0) {
+                        asked.found += 1;
+                        asked.has_order |= row.has_order;
+                        rows.push((asked.account, row));
+                    }
                 }
             }
-            for part in &parts {
-                found.left -= if in_order.contains(&part.endpoint) {
-                    *found.rooms.entry(part.endpoint).or_default() += part.most;
-                    part.most
+            for (endpoint, asked) in &asked {
+                found.left -= if asked.has_order {
+                    *found.rooms.entry(*endpoint).or_default() += asked.most;
+                    asked.most
                 } else {
-                    of_each.get(&part.endpoint).copied().unwrap_or_default()
+                    asked.found
                 };
             }
-            accounts.found(&parts, &of_each);
+            accounts.found(&asked);
         }
         found.add_all(rows);
         Ok(found)
@@ -188,7 +199,7 @@ impl Store {
             after,
             looked_ms: Some(self.clock.steady_ms()),
         };
-        let mut accounts = Accounts::default();
+        let mut all = Vec::new();
         let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
         for found in &rows {
             let endpoint = row::id(found, "id")?;
@@ -207,10 +218,10 @@ impl Store {
                 };
                 let next = numbers.len();
                 let number = numbers.entry(account.unwrap_or_default()).or_insert(next);
-                accounts.add(*number, due);
+                all.push((*number, due));
             }
         }
-        Ok(accounts)
+        Ok(Accounts::new(all))
     }
 
     fn page(&self) -> MutexGuard<'_, Page> {
@@ -264,26 +275,30 @@ mod tests {
     /// What is found of endpoints that owe so much each, given as `(account, endpoint, owes)`, the
     /// longest due first.
     fn found(most: usize, owing: &[(usize, u128, usize)]) -> BTreeMap<u128, usize> {
-        let mut accounts = Accounts::default();
-        let mut owes = BTreeMap::new();
-        for (since_ms, (account, endpoint, owed)) in (0..).zip(owing) {
-            accounts.add(*account, due(*endpoint, since_ms));
-            owes.insert(EndpointId(Uuid::from_u128(*endpoint)), *owed);
-        }
+        let all = (0..).zip(owing);
+        let mut accounts = Accounts::new(
+            all.map(|(since_ms, (account, endpoint, _))| (*account, due(*endpoint, since_ms))),
+        );
+        let owes: BTreeMap<_, _> = owing
+            .iter()
+            .map(|(_, endpoint, owed)| (EndpointId(Uuid::from_u128(*endpoint)), *owed))
+            .collect();
         let mut of_all: BTreeMap<u128, usize> = BTreeMap::new();
         loop {
             let parts = accounts.divide(most - of_all.values().sum::<usize>());
             if parts.is_empty() {
                 return of_all;
             }
-            let mut of_each = BTreeMap::new();
+            let mut asked = asked(&parts);
             for part in &parts {
                 let there = owes[&part.endpoint].saturating_sub(part.skipped);
                 let found = there.min(part.most);
-                of_each.insert(part.endpoint, found);
+                if let Some(asked) = asked.get_mut(&part.endpoint) {
+                    asked.found = found;
+                }
                 *of_all.entry(part.endpoint.0.as_u128()).or_default() += found;
             }
-            accounts.found(&parts, &of_each);
+            accounts.found(&asked);
         }
     }
 
