@@ -67,8 +67,8 @@ lint-code:
 	cargo fmt --check
 	cargo clippy --workspace --features dovecast-testkit/demo --all-targets -- --deny warnings
 	@# What is built without a feature, each for itself: features of several packages are taken together.
-	cargo clippy --package dovecast-server --no-default-features --all-targets -- --deny warnings
-	cargo clippy --package dovecast-dovecot-plugin --no-default-features --all-targets -- --deny warnings
+	cargo clippy --package dovecast-server --no-default-features -- --deny warnings
+	cargo clippy --package dovecast-dovecot-plugin --no-default-features -- --deny warnings
 	cargo clippy --package dovecast-mail-push -- --deny warnings
 	@# Whoever reads these docs changes the code: private items are in them, so links to those lead somewhere.
 	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
-use dovecast_testkit::{Unavailable, clock, debian, workspace};
+use dovecast_testkit::{Unavailable, clock, debian, server, workspace};
 
 use crate::root::{Release, said};
 
@@ -72,6 +72,10 @@ pub(crate) fn package(package: Package, release: Release) -> Result<Result<PathB
 }
 
 fn build(package: Package, release: Release) -> Result<Result<PathBuf, Unavailable>> {
+    if package == Package::Server && std::env::var_os(PROFILE).is_none() {
+        // What is packed.
+        server::build(false)?;
+    }
     let mut build = package.command();
     if release == Release::Trixie && package != Package::Server {
         match debian::Unpacked::get(&debian::TRIXIE)? {

@@ -326,8 +326,18 @@ impl Drop for Server {
     }
 }
 
+/// What cargo builds beside the server: any of its tests, for then all features are chosen as they
+/// are for the tests, and what `make test` has built is not built a second time.
+const AS_FOR_TESTS: [&str; 5] = [
+    "--workspace",
+    "--exclude",
+    "dovecast-benches",
+    "--test",
+    "plan",
+];
+
 /// `dovecast`, built by cargo from this workspace, once per test process.
-fn build(release: bool) -> Result<PathBuf> {
+pub fn build(release: bool) -> Result<PathBuf> {
     static BUILT: [OnceLock<Result<PathBuf, String>>; 2] = [OnceLock::new(), OnceLock::new()];
     let built = BUILT[usize::from(release)]
         .get_or_init(|| compile(release).map_err(|error| format!("{error:#}")));
@@ -335,10 +345,11 @@ fn build(release: bool) -> Result<PathBuf> {
 }
 
 fn compile(release: bool) -> Result<PathBuf> {
-    let mut cargo = workspace::cargo(&["build", "--quiet", "--package", "dovecast-server"]);
-    cargo.args(["--bin", "dovecast"]);
+    let mut cargo = workspace::cargo(&["build", "--quiet", "--bin", "dovecast"]);
     if release {
-        cargo.arg("--release");
+        cargo.args(["--package", "dovecast-server", "--release"]);
+    } else {
+        cargo.args(AS_FOR_TESTS);
     }
     let output = cargo.output().context("cannot run cargo")?;
     ensure!(
