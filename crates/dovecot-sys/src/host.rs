@@ -63,7 +63,9 @@ fn printable(character: char) -> impl Iterator<Item = char> {
 /// `delay`; moves a timer that is set already.
 pub fn set_timer(delay: Duration) {
     if on_main_thread() {
-        let msecs = u32::try_from(delay.as_millis()).unwrap_or(u32::MAX);
+        // Rounded up: one that runs off too early is set again, to nothing.
+        let msecs = delay.as_nanos().div_ceil(1_000_000);
+        let msecs = u32::try_from(msecs).unwrap_or(u32::MAX);
         // SAFETY: we are on Dovecot's thread, and its main ioloop lives as long as the plugin.
         unsafe { raw::dovecast_timer_set(msecs) }
     }

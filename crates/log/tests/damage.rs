@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Consumer, Log, LogError, NewRecord, Position, Reader, Record, StartAt};
+use tokio::task::JoinSet;
 
 fn record(number: u64) -> NewRecord {
     NewRecord {
@@ -77,6 +79,15 @@ async fn read_all(log: &Embedded) -> (Vec<Record>, Vec<LogError>) {
         }
     }
     (records, damage)
+}
+
+/// Whether a damaged file was kept.
+fn is_put_aside(dir: &Path) -> bool {
+    let mut files = fs::read_dir(dir).expect("the directory");
+    files.any(|file| {
+        let name = file.expect("a file").file_name();
+        name.to_string_lossy().starts_with("log.db.damaged-")
+    })
 }
 
 /// Each record is what was appended at its offset, and offsets ascend.
@@ -168,13 +179,7 @@ async fn a_truncated_file_gives_what_is_left() {
             .set_len(length * part / 4)
             .expect("cut");
         check_goes_on(dir.path(), 1, 400).await;
-        let aside = fs::read_dir(dir.path())
-            .expect("the directory")
-            .any(|file| {
-                let name = file.expect("a file").file_name();
-                name.to_string_lossy().starts_with("log.db.damaged-")
-            });
-        assert!(aside, "the damaged file is not kept");
+        assert!(is_put_aside(dir.path()), "the damaged file is not kept");
     }
 }
 
@@ -333,11 +338,7 @@ async fn damage_that_only_retention_meets_is_seen_to_and_old_records_go() {
     let removed = tokio::time::timeout(Duration::from_mins(2), removed).await;
     assert!(removed.is_ok(), "{:?}", log.stats());
     assert!(log.stats().retention_errors > 0);
-    let mut files = fs::read_dir(dir.path()).expect("the directory");
-    assert!(files.any(|file| {
-        let name = file.expect("a file").file_name();
-        name.to_string_lossy().starts_with("log.db.damaged-")
-    }));
+    assert!(is_put_aside(dir.path()));
 }
 
 #[tokio::test]
@@ -359,4 +360,41 @@ async fn a_file_that_is_no_log_is_not_touched() {
         fs::read(&path).expect("the file") == before,
         "it is changed"
     );
+}
+
+/// What is read while the log is copied comes from the damaged file; that is put aside then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_while_the_log_is_saved_hides_nothing_that_comes_later() {
+    let dir = tempfile::tempdir().expect("a directory");
+    filled(dir.path(), 2_000).await;
+    let path = dir.path().join("log.db");
+    let mut bytes = fs::read(&path).expect("the file");
+    let middle = bytes.len() / 4096 / 2 * 4096;
+    bytes[middle..middle + 4096].fill(0xa5);
+    fs::write(&path, bytes).expect("the file");
+    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut others = JoinSet::new();
+    for _ in 0..4 {
+        let (log, is_over) = (log.clone(), Arc::clone(&is_over));
+        others.spawn(async move {
+            while !is_over.load(Ordering::Relaxed) {
+                // The file is away for a moment, where it is put aside.
+                drop(log.groups().await);
+            }
+        });
+    }
+    let (before, _) = read_all(&log).await;
+    assert!(is_put_aside(dir.path()), "the damage was not met");
+    is_over.store(true, Ordering::Relaxed);
+    others.join_all().await;
+    for number in 0..20 {
+        let new = NewRecord {
+            id: None,
+            ..record(number)
+        };
+        log.append(vec![new]).await.expect("room");
+    }
+    let (after, damage) = read_all(&log).await;
+    assert_eq!(after.len(), before.len() + 20, "{damage:?}");
 }

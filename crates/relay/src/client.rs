@@ -193,7 +193,11 @@ impl Client {
             } else {
                 Duration::MAX
             };
-            return self.is_needed().then(|| away.left().min(longest));
+            // A spill file alone may wait until the process is its user again, or the relay takes
+            // it in.
+            let may_act = self.is_itself() || !self.queue.is_empty();
+            let is_needed = self.is_needed() && may_act;
+            return is_needed.then(|| away.left().min(longest));
         }
         if !self.is_needed() {
             return None;

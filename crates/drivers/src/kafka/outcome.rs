@@ -31,6 +31,10 @@ pub(super) fn judged(code: Code, bytes: usize) -> Attempt {
         Code::MessageSizeTooLarge => refused(format!(
             "the record of {bytes} bytes is larger than the cluster takes: {code}"
         )),
+        // By the clock of the broker or of whoever made the record: it will be right again.
+        Code::InvalidTimestamp => failed(format!(
+            "the cluster takes no record of this time, one of its clocks or of ours is wrong: {code}"
+        )),
         code if is_of_batch(code) || code == Code::InvalidTopic => {
             refused(format!("the cluster does not take the record: {code}"))
         }

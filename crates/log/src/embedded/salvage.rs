@@ -58,7 +58,13 @@ pub(super) fn salvage(
         })
     };
     remove_unfinished(path).map_err(io)?;
-    let saved = save(shared, &unfinished, next_partition_id)?;
+    has_room(path).map_err(io)?;
+    let saved = save(shared, &unfinished, next_partition_id);
+    if saved.is_err() {
+        // It may have taken all the room there is.
+        remove_unfinished(path).map_err(io)?;
+    }
+    let saved = saved?;
     let aside = put_aside(path).map_err(io)?;
     fs::rename(&unfinished.path, path).map_err(io)?;
     shared
@@ -78,6 +84,9 @@ pub(super) fn salvage(
 fn save(shared: &Shared, unfinished: &Store, next_partition_id: u64) -> Result<Saved, StoreError> {
     let new = unfinished.open_writer()?;
     let sql = |error: rusqlite::Error| unfinished.error("append to", &error);
+    // Nobody wants it back as it was: what it takes is written once, and not to a journal first.
+    new.pragma_update(None, "journal_mode", "OFF")
+        .map_err(sql)?;
     new.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
     let saved = copy(shared, &new, next_partition_id).map_err(sql)?;
     new.execute_batch("COMMIT").map_err(sql)?;
@@ -106,6 +115,19 @@ fn remove_unfinished(path: &Path) -> std::io::Result<()> {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Fails where the file system has no room for a copy: the attempt would leave none for others.
+fn has_room(path: &Path) -> std::io::Result<()> {
+    let wanted = fs::metadata(path)?.len();
+    let there = rustix::fs::statvfs(path)?;
+    let free = there.f_bavail.saturating_mul(there.f_frsize);
+    if free < wanted {
+        let reason =
+            format!("a copy of it takes {wanted} bytes, and {free} are free on its file system");
+        return Err(std::io::Error::new(std::io::ErrorKind::StorageFull, reason));
     }
     Ok(())
 }

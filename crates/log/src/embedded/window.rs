@@ -1,7 +1,8 @@
 //! The ids of the last records: what comes again is dropped.
 //!
 //! Ids are entered when the commit that holds their records is begun, and taken out again if it
-//! fails. An id counts for its topic: whoever may write to one topic keeps nothing out of another.
+//! fails. An id counts for its topic and key: whoever may write to one topic, or of one user,
+//! keeps nothing out of another, though the ids of a process follow one another.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -28,9 +29,9 @@ impl Window {
         }
     }
 
-    /// `true`: the id is new in this topic, and entered.
-    pub(super) fn enter(&mut self, topic: &str, id: u128) -> bool {
-        let entry = entry(topic, id);
+    /// `true`: the id is new for this topic and key, and entered.
+    pub(super) fn enter(&mut self, topic: &str, key: Option<&[u8]>, id: u128) -> bool {
+        let entry = entry(topic, key, id);
         // Rows of a store of an older version have the ids themselves.
         let is_new = !self.known.contains(&id) && self.known.insert(entry);
         if is_new {
@@ -93,10 +94,14 @@ impl Window {
     }
 }
 
-/// What is kept of an id: no other topic and id that somebody could find has the same.
-fn entry(topic: &str, id: u128) -> u128 {
+/// What is kept of an id: no other topic, key and id that somebody could find has the same.
+fn entry(topic: &str, key: Option<&[u8]>, id: u128) -> u128 {
     let mut hash = Sha256::new();
     hash.update(id.to_le_bytes());
+    if let Some(key) = key {
+        hash.update(key.len().to_le_bytes());
+        hash.update(key);
+    }
     hash.update(topic.as_bytes());
     let mut entry = [0; 16];
     entry.copy_from_slice(&hash.finalize()[..16]);
@@ -110,48 +115,55 @@ mod tests {
     #[test]
     fn what_was_rolled_back_is_new_again() {
         let mut window = Window::new(10);
-        assert!(window.enter("t", 1) && !window.enter("t", 1));
+        assert!(window.enter("t", None, 1) && !window.enter("t", None, 1));
         window.roll_back();
-        assert!(window.enter("t", 1));
+        assert!(window.enter("t", None, 1));
         window.commit();
-        assert!(!window.enter("t", 1));
+        assert!(!window.enter("t", None, 1));
     }
 
     #[test]
     fn an_id_in_one_topic_is_new_in_another() {
         let mut window = Window::new(10);
-        assert!(window.enter("junk", 1) && window.enter("dovecot", 1));
-        assert!(!window.enter("junk", 1) && !window.enter("dovecot", 1));
+        assert!(window.enter("junk", None, 1) && window.enter("dovecot", None, 1));
+        assert!(!window.enter("junk", None, 1) && !window.enter("dovecot", None, 1));
+    }
+
+    #[test]
+    fn an_id_of_one_user_is_new_for_another() {
+        let mut window = Window::new(10);
+        assert!(window.enter("t", Some(b"mallory"), 1) && window.enter("t", Some(b"ann"), 1));
+        assert!(!window.enter("t", Some(b"ann"), 1) && window.enter("t", None, 1));
     }
 
     #[test]
     fn ids_of_an_older_version_are_known_in_every_topic() {
         let mut window = Window::new(10);
         window.restore(1, &7_u128.to_le_bytes());
-        assert!(!window.enter("t", 7) && window.enter("t", 8));
+        assert!(!window.enter("t", None, 7) && window.enter("t", None, 8));
     }
 
     #[test]
     fn the_window_keeps_at_least_its_size_and_not_much_more() {
         let mut window = Window::new(3);
         for id in 0..10 {
-            window.enter("t", id);
+            window.enter("t", None, id);
             window.commit();
         }
-        assert!(window.enter("t", 6), "too old");
+        assert!(window.enter("t", None, 6), "too old");
         window.roll_back();
-        assert!(!window.enter("t", 7) && !window.enter("t", 9));
+        assert!(!window.enter("t", None, 7) && !window.enter("t", None, 9));
         assert_eq!(window.oldest_seq(), 8);
     }
 
     #[test]
     fn rows_read_back_are_known() {
         let mut window = Window::new(10);
-        window.enter("t", 7);
+        window.enter("t", None, 7);
         let (seq, bytes) = window.row().expect("a row");
         let mut restored = Window::new(10);
         restored.restore(seq, &bytes);
-        assert!(!restored.enter("t", 7));
+        assert!(!restored.enter("t", None, 7));
         assert_eq!(restored.row(), None);
     }
 }

@@ -35,6 +35,8 @@ pub(super) use removal::{Removal, RemoveTopic};
 /// The WAL is brought into the file when so much was written since, or when nobody wants anything
 /// for a while.
 const CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
+/// What a commit writes besides batches: the pages of the trees that it changes.
+const COMMIT_BYTES: u64 = 16 * 1024;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often retention is looked at.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
@@ -96,6 +98,8 @@ pub(super) struct Writer {
     next_partition_id: u64,
     round_robin: u32,
     unchecked_bytes: u64,
+    /// Before then the damaged store is not copied again: that has just failed.
+    heal_at: Option<Instant>,
     retention_at: Instant,
     retention: Retention,
     truncation: Truncation,
@@ -111,6 +115,7 @@ impl Writer {
             next_partition_id: 0,
             round_robin: 0,
             unchecked_bytes: 0,
+            heal_at: None,
             retention_at: Instant::now() + RETENTION_INTERVAL,
             retention: Retention::new(Now::read()),
             truncation: Truncation::default(),
@@ -148,7 +153,10 @@ impl Writer {
         };
         self.connection = None;
         self.shared.pool.clear();
-        salvage::salvage(&self.shared, &reason, self.next_partition_id)?;
+        let saved = salvage::salvage(&self.shared, &reason, self.next_partition_id);
+        // Who has read meanwhile has the file that was put aside.
+        self.shared.pool.clear();
+        saved?;
         self.load()
     }
 
@@ -202,6 +210,7 @@ impl Writer {
                     counters.count(&appended);
                     command.answer(Ok(appended));
                 }
+                self.unchecked_bytes += COMMIT_BYTES;
                 self.shared.commits.send_modify(|commits| *commits += 1);
             }
             Err(error) => {
@@ -297,7 +306,7 @@ impl Writer {
             };
             if record
                 .id
-                .is_some_and(|id| !self.window.enter(&record.topic, id))
+                .is_some_and(|id| !self.window.enter(&record.topic, record.key.as_deref(), id))
             {
                 appended.duplicates += 1;
                 continue;

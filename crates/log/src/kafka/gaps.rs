@@ -16,6 +16,8 @@ use crate::TopicPartition;
 /// How often the cluster is asked for the oldest offset of one partition: each transaction leaves a
 /// gap.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest time until a cluster that does not answer is asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Gaps of one partition that wait to be asked about; with more it is asked at once.
 const MAX_WAITING: usize = 1000;
 
@@ -47,6 +49,30 @@ struct Partition {
     next: u64,
     gaps: Vec<Range<u64>>,
     asked: Option<Instant>,
+}
+
+/// When the cluster may be asked: not at once where it has just not answered, as whoever waits for
+/// it reads nothing meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    not_before: Option<Instant>,
+    wait: Duration,
+}
+
+impl Asking {
+    pub(super) fn may(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|not_before| not_before <= now)
+    }
+
+    /// The cluster has answered, or has not.
+    pub(super) fn noted(&mut self, is_answered: bool, now: Instant) {
+        if is_answered {
+            *self = Self::default();
+            return;
+        }
+        self.wait = (self.wait * 2).clamp(ASK_INTERVAL, LONGEST_WAIT);
+        self.not_before = Some(now + self.wait);
+    }
 }
 
 impl Gaps {
@@ -190,6 +216,21 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_that_does_not_answer_is_asked_less_and_less_often() {
+        let mut asking = Asking::default();
+        let mut now = Instant::now();
+        for wait in [5, 10, 20, 30, 30] {
+            assert!(asking.may(now));
+            asking.noted(false, now);
+            let early = Duration::from_millis(wait * 1000 - 1);
+            assert!(!asking.may(now + early), "{wait}");
+            now += Duration::from_secs(wait);
+        }
+        asking.noted(true, now);
+        assert!(asking.may(now));
+    }
 
     /// Reads offsets from 10 on, with an oldest offset of the partition, and expects what was
     /// removed unread.

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::assigned::{Assigned, Context};
 use super::ends::EndChecks;
-use super::gaps::{Found, Gaps};
+use super::gaps::{Asking, Found, Gaps};
 use super::renewal::Renewal;
 use super::source::{Current, Fetched, Item, Source, create};
 use super::{Counters, KafkaOptions, REQUEST};
@@ -84,6 +84,7 @@ impl Polled {
             consumer,
             assigned: Arc::clone(&assigned),
             gaps,
+            asking: Asking::default(),
             sender,
             held: VecDeque::new(),
             is_paused: false,
@@ -175,6 +176,7 @@ struct Polling<S> {
     consumer: Arc<BaseConsumer<Context>>,
     assigned: Arc<Assigned>,
     gaps: Gaps,
+    asking: Asking,
     sender: mpsc::Sender<Result<Fetched, LogError>>,
     /// What there was no room for.
     held: VecDeque<Result<Fetched, LogError>>,
@@ -192,9 +194,7 @@ impl<S: Source> Polling<S> {
             self.hand_over();
             self.pause();
             self.poll();
-            for of in self.gaps.due(Instant::now()) {
-                self.ask(&of.topic, of.partition);
-            }
+            self.ask_about_gaps();
             self.look_for_silent_partitions();
         }
     }
@@ -281,10 +281,21 @@ impl<S: Source> Polling<S> {
                 "a partition goes back: it was truncated, restored or made anew; it is read again from there"
             ),
             Found::Gap => {
-                if self.gaps.is_due(topic, partition, Instant::now()) {
+                let now = Instant::now();
+                if self.asking.may(now) && self.gaps.is_due(topic, partition, now) {
                     self.ask(topic, partition);
                 }
             }
+        }
+    }
+
+    /// Asks about all gaps that are due, until one is not answered: meanwhile nothing is polled.
+    fn ask_about_gaps(&mut self) {
+        for of in self.gaps.due(Instant::now()) {
+            if !self.asking.may(Instant::now()) {
+                return;
+            }
+            self.ask(&of.topic, of.partition);
         }
     }
 
@@ -294,6 +305,7 @@ impl<S: Source> Polling<S> {
         let asked = self
             .consumer
             .fetch_watermarks(topic, number, OLDEST_OFFSET.min(REQUEST));
+        self.asking.noted(asked.is_ok(), Instant::now());
         let oldest = match asked {
             Ok((low, _)) => u64::try_from(low).ok(),
             Err(error) => {

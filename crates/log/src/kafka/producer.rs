@@ -98,7 +98,6 @@ impl ProducerContext for Context {
                     | Code::InvalidMessage
                     | Code::InvalidMessageSize
                     | Code::InvalidRecord
-                    | Code::InvalidTimestamp
                     | Code::InvalidDifferentRecord,
                 ) => Outcome::Alone(error.clone()),
                 _ => Outcome::Retry(error.clone()),

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::spill_file::Making;
 use super::{Client, Link, NO_ROOM, News, RETRY_BUSY, RETRY_FIRST};
 
-/// How long after a failure to spill the next attempt is made, unless the queue is full.
-const SPILL_AGAIN: Duration = Duration::from_secs(1);
+/// How long after a failure to spill the next attempt is made; what has no room meanwhile is lost.
+pub(super) const SPILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is done where the relay reads the spill file that the client comes back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,9 @@ impl Client {
     pub(super) fn make_room(&mut self, bytes: usize) {
         self.queue.close_frame();
         self.advance();
-        if self.is_over(bytes) && !self.may_pass() {
+        // To try goes through the whole queue: not for each record that is lost.
+        let may_spill = self.may_spill_again() || self.is_spill_locked;
+        if may_spill && self.is_over(bytes) && !self.may_pass() {
             self.spill_all(WhenLocked::Wait);
         }
     }
@@ -115,6 +117,7 @@ impl Client {
                 false
             }
             Err(error) => {
+                self.is_spill_locked = error.kind() == io::ErrorKind::WouldBlock;
                 if self.spill_failed.replace(Instant::now()).is_none() {
                     let dir = self.options.spill_dir.display();
                     let text = format!("cannot spill events to `{dir}`: {error}");

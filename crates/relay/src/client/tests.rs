@@ -8,6 +8,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::spilling::SPILL_AGAIN;
 use super::*;
 use crate::spill::Reader;
 use crate::wire;
@@ -135,4 +136,26 @@ fn a_file_that_the_relay_reads_is_left_until_the_timer_comes() {
     client.serve();
     assert!(client.queue.is_empty());
     assert_eq!(spilled(&spill_dir(&dir)), [0, 1]);
+}
+
+#[test]
+fn where_nothing_can_be_spilled_not_each_record_tries_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut client = client(&dir, QUEUE_BYTES);
+    std::fs::remove_dir(spill_dir(&dir)).expect("an empty directory");
+    let mut number = 0;
+    while client.spill_failed.is_none() || !client.is_over(1000) {
+        client.push(&record(number, &[b' '; 1000]));
+        number += 1;
+        assert!(number < 1000, "it is never full");
+    }
+    let failed = client.spill_failed.expect("it has failed");
+    for number in number..number + 100 {
+        client.push(&record(number, &[b' '; 1000]));
+        let again = client.spill_failed;
+        // A machine that stood still meanwhile has let it try again.
+        assert!(again == Some(failed) || failed.elapsed() >= SPILL_AGAIN);
+    }
+    let is_lost = |news: &News| matches!(news, News::Lost { .. });
+    assert!(client.take_news().iter().any(is_lost));
 }

@@ -88,6 +88,23 @@ async fn many_users_have_few_files_open_while_the_relay_is_away_and_one_file_eac
     check_in_order(&host.arrived(USERS as usize * 4).await);
 }
 
+#[test]
+fn a_file_that_waits_for_its_user_needs_no_timer() {
+    let host = Host::new();
+    host.make_spill_dir();
+    let mut clients = clients(&host, 1 << 20);
+    for user in 1..=20 {
+        push_as(&mut clients, user, 0, 0);
+    }
+    assert_eq!(host.spill_files().len(), 20);
+    // Between two mails the process is root, for however long.
+    USER.set(0);
+    assert_eq!(clients.serve(), None);
+    USER.set(7);
+    assert!(clients.serve().is_some(), "its user may connect");
+    check_none_lost(&mut clients);
+}
+
 /// A relay that turns clients away, and takes in what they leave meanwhile, again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_taken_in_while_their_writers_come_back_to_them_lose_nothing() {
