@@ -94,14 +94,13 @@ impl Lanes {
         full.map(|(host, _)| host.to_string()).collect()
     }
 
-    /// Persons who have no place left.
-    pub fn full_persons(&self) -> Vec<Person> {
+    /// Persons for whom attempts are under way, with how many more there may be.
+    pub fn persons(&self) -> Vec<(Person, usize)> {
         let under_way = self.lock();
-        let full = under_way
-            .persons
-            .iter()
-            .filter(|(_, count)| **count >= self.bounds.of_person);
-        full.map(|(person, _)| person.clone()).collect()
+        let persons = under_way.persons.iter();
+        let left = |count: &usize| self.bounds.of_person.saturating_sub(*count);
+        let persons = persons.map(|(person, count)| (person.clone(), left(count)));
+        persons.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, UnderWay> {
@@ -153,7 +152,11 @@ mod tests {
         assert_eq!(lanes.full_hosts(), ["a"]);
         held.push(lanes.take("b", &joe));
         assert!(lanes.take("c", &joe).is_none());
-        assert_eq!(lanes.full_persons(), [joe]);
+        let full = |persons: Vec<(Person, usize)>| {
+            let full = persons.into_iter().filter(|(_, left)| *left == 0);
+            full.map(|(person, _)| person).collect::<Vec<_>>()
+        };
+        assert_eq!(full(lanes.persons()), [joe]);
         held.extend([lanes.take("b", &ann), lanes.take("c", &ann)]);
         assert!(held.iter().all(Option::is_some));
         assert_eq!(lanes.free(), 0);

@@ -11,7 +11,7 @@ use crate::{MailEvent, Person, Tag, Topic};
 const OX_ACCOUNT: &str = "default0/";
 
 /// How much of a mail a message has; each has all of the one before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PushContent {
     /// Which mail it is.
     Ids,

@@ -16,6 +16,9 @@ pub const GATHER_AT_MOST_MS: i64 = 10_000;
 
 /// What a condition of a subscription says about the event.
 pub trait Conditions {
+    /// Whether so many steps may be taken for the event, besides those that were taken.
+    fn pays(&mut self, steps: u64) -> bool;
+
     /// Whether the condition, an expression of CEL, is true for the event.
     fn holds(&mut self, condition: &str) -> bool;
 }
@@ -93,6 +96,9 @@ fn push(
 ) -> Option<PlannedPush> {
     let wishes = &subscription.wishes;
     let topic = wishes.topics.form_of(event.kind)?;
+    if !conditions.pays(wishes.filter.steps(event)) {
+        return None;
+    }
     let mut holds = |condition: &Option<String>, otherwise: bool| {
         let condition = condition.as_deref();
         condition.map_or(otherwise, |condition| conditions.holds(condition))

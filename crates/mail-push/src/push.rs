@@ -57,6 +57,8 @@ pub struct PushAnswer {
     pub status: Option<u16>,
     /// The reason that the service gives, or why there is no answer; short, and without tokens.
     pub reason: String,
+    /// Whether the service may have the push without having said so.
+    pub may_have_come: bool,
 }
 
 /// What an answer means for the push and its subscription.
@@ -70,6 +72,8 @@ pub enum PushVerdict {
     TooLarge,
     /// The push may be accepted later, by all of this host not before the time named.
     Later(Option<Duration>),
+    /// The push may be accepted later, by this device not before this.
+    LaterAlone(Duration),
     /// The push is never accepted: dropped and counted, the subscription stays.
     Refused,
 }
@@ -101,9 +105,18 @@ impl PushAnswer {
     /// No answer: the push is sent again later.
     pub fn none(reason: impl Into<String>) -> Self {
         Self {
-            verdict: PushVerdict::Later(None),
+            may_have_come: true,
+            ..Self::unsent(PushVerdict::Later(None), reason)
+        }
+    }
+
+    /// Nothing was sent.
+    pub fn unsent(verdict: PushVerdict, reason: impl Into<String>) -> Self {
+        Self {
+            verdict,
             status: None,
             reason: reason.into(),
+            may_have_come: false,
         }
     }
 

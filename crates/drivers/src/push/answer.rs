@@ -23,21 +23,21 @@ pub(super) fn answer(
         verdict,
         status: Some(status.as_u16()),
         reason: reason.into(),
+        may_have_come: false,
     }
 }
 
-/// What was not sent, for it can be no push.
+/// What was not sent.
 pub(super) fn unsent(verdict: PushVerdict, reason: impl Into<String>) -> PushAnswer {
-    PushAnswer {
-        verdict,
-        status: None,
-        reason: reason.into(),
-    }
+    PushAnswer::unsent(verdict, reason)
 }
 
 /// No answer: tried again later.
 pub(super) fn none(error: &NoAnswer) -> PushAnswer {
-    PushAnswer::none(error.to_string())
+    PushAnswer {
+        may_have_come: error.may_have_come(),
+        ..PushAnswer::none(error.to_string())
+    }
 }
 
 /// Verdict by a status alone, where nothing else is known: nothing of it is "gone".

@@ -81,7 +81,8 @@ impl Apns {
         loop {
             let now = SystemTime::now();
             let Ok(authorization) = self.provider.authorization(now) else {
-                return PushAnswer::none("the provider token cannot be signed");
+                let reason = "the provider token cannot be signed";
+                return unsent(PushVerdict::Later(None), reason);
             };
             let headers = self.headers(&authorization, push, now);
             let said = match self.channel.post(&path, &headers, &payload).await {

@@ -160,11 +160,11 @@ fn judged(said: &Said) -> PushAnswer {
 
 /// Without an access token nothing was sent: it may be there later.
 fn no_token(error: &NoToken) -> PushAnswer {
-    let mut none = PushAnswer::none(error.to_string());
-    if let NoToken::Refused { retry_after, .. } = error {
-        none.verdict = PushVerdict::Later(*retry_after);
-    }
-    none
+    let wait = match error {
+        NoToken::Refused { retry_after, .. } => *retry_after,
+        _ => None,
+    };
+    unsent(PushVerdict::Later(wait), error.to_string())
 }
 
 impl Transport for Fcm {
@@ -185,8 +185,9 @@ impl Transport for Fcm {
         }
     }
 
+    /// Web Push of Chrome has the same host, and asks for time of its own.
     fn host(&self, _: &DeviceAddress) -> String {
-        super::host_of(&self.to.name)
+        format!("FCM at {}", super::host_of(&self.to.name))
     }
 
     fn send<'a>(&'a self, address: &'a DeviceAddress, push: &'a Push) -> Sending<'a, PushAnswer> {

@@ -73,6 +73,8 @@ impl OxWebhook {
             Ok(said) => {
                 let verdict = match said.status.as_u16() {
                     410 => PushVerdict::Gone,
+                    // By a server that is set up anew, or one before it.
+                    300..=399 | 401 | 403 | 404 => PushVerdict::Later(said.retry_after),
                     _ => of_status(said.status, said.retry_after),
                 };
                 answer(verdict, said.status, reason(&said))

@@ -70,6 +70,19 @@ pub(super) struct Client {
     idle: Arc<Idle>,
 }
 
+impl NoAnswer {
+    /// Whether the request may have come to the service.
+    pub(super) fn may_have_come(&self) -> bool {
+        let is_before = |error: &HttpError| {
+            matches!(
+                error,
+                HttpError::Guard(_) | HttpError::Connect(_) | HttpError::Tls(_)
+            )
+        };
+        !matches!(self, Self::Http(error) if is_before(error))
+    }
+}
+
 impl From<h2::Error> for NoAnswer {
     fn from(error: h2::Error) -> Self {
         Self::Http(error.into())
@@ -185,7 +198,7 @@ impl Client {
             let room = BODY.bytes.saturating_sub(body.len());
             body.extend_from_slice(&piece[..piece.len().min(room)]);
         };
-        if connection.finish_with(answer, BODY, take).await {
+        if connection.finish_with(answer, BODY, take).await && connection.is_usable() {
             self.idle.keep(&to.name, connection);
         }
         Said {

@@ -90,7 +90,8 @@ impl WebPush {
             }
         };
         let Some(headers) = self.headers(&to, push) else {
-            return PushAnswer::none("the VAPID token cannot be signed");
+            let reason = "the VAPID token cannot be signed";
+            return unsent(PushVerdict::Later(None), reason);
         };
         let account = &push.person.context;
         match self.client.post(account, &to, headers, sealed.into()).await {
@@ -183,6 +184,8 @@ pub(super) fn navigation(source: &str) -> Result<Template, String> {
 fn judged(said: &Said) -> PushAnswer {
     let verdict = match said.status.as_u16() {
         404 | 410 => PushVerdict::Gone,
+        // Who we are can be put right within the time of a push.
+        401 | 403 => PushVerdict::Later(said.retry_after),
         _ => of_status(said.status, said.retry_after),
     };
     answer(verdict, said.status, reason(said))

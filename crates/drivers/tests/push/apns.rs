@@ -175,6 +175,7 @@ async fn only_410_and_a_bad_device_token_say_that_a_device_is_gone() {
             verdict,
             status: Some(status),
             reason: reason.to_owned(),
+            may_have_come: false,
         };
         assert_eq!(case.send().await, expected);
     }

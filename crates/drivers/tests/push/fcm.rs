@@ -130,7 +130,7 @@ async fn only_unregistered_says_that_a_device_is_gone() {
         ),
         (
             fcm_error(429, "RESOURCE_EXHAUSTED", Some("QUOTA_EXCEEDED"), "slow"),
-            later(60),
+            PushVerdict::LaterAlone(Duration::from_mins(1)),
             "QUOTA_EXCEEDED: slow",
         ),
         (
@@ -156,6 +156,7 @@ async fn only_unregistered_says_that_a_device_is_gone() {
             verdict,
             status: Some(status),
             reason: reason.to_owned(),
+            may_have_come: false,
         };
         assert_eq!(case.send().await, expected);
     }

@@ -77,7 +77,11 @@ async fn only_410_says_that_a_webhook_is_gone() {
     let webhook = transport(&services, TransportKind::Webhook);
     for (status, verdict) in [
         ("200 OK", PushVerdict::Accepted),
-        ("404 Not Found", PushVerdict::Refused),
+        ("400 Bad Request", PushVerdict::Refused),
+        ("307 Temporary Redirect", PushVerdict::Later(None)),
+        ("401 Unauthorized", PushVerdict::Later(None)),
+        ("403 Forbidden", PushVerdict::Later(None)),
+        ("404 Not Found", PushVerdict::Later(None)),
         ("410 Gone", PushVerdict::Gone),
         ("413 Too Large", PushVerdict::TooLarge),
         ("500 Oops", PushVerdict::Later(None)),
@@ -95,5 +99,32 @@ async fn only_410_says_that_a_webhook_is_gone() {
             .send(&address, &push(Topic::OxMailNew, message))
             .await;
         assert_eq!(answer.verdict, verdict, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_has_left_may_have_come() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let services = services(&options(directory.path()));
+    let webhook = transport(&services, TransportKind::Webhook);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nobody = format!("http://{}/", free.local_addr().expect("an address"));
+    drop(free);
+    let silent = ScriptedEndpoint::start([Answer::Last("")]).expect("an endpoint");
+    for (url, may_have_come) in [
+        (nobody, false),
+        ("http://nowhere.invalid/".to_owned(), false),
+        ("http://10.0.0.1/".to_owned(), false),
+        (silent.url("/"), true),
+    ] {
+        let message = json!({"folder": "default0/INBOX"});
+        let push = push(Topic::OxMailNew, message);
+        let answer = webhook.send(&address(url.clone()), &push).await;
+        assert_eq!(
+            answer.verdict,
+            PushVerdict::Later(None),
+            "{url}: {answer:?}"
+        );
+        assert_eq!(answer.may_have_come, may_have_come, "{url}: {answer:?}");
     }
 }

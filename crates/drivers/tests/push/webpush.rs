@@ -126,7 +126,7 @@ async fn each_answer_means_one_thing_for_the_push_and_its_device() {
         ),
         (
             Reply::new(403, "{\"reason\":\"BadJwtToken\"}"),
-            PushVerdict::Refused,
+            PushVerdict::Later(None),
             "{\"reason\":\"BadJwtToken\"}",
         ),
         (
@@ -141,6 +141,7 @@ async fn each_answer_means_one_thing_for_the_push_and_its_device() {
             verdict,
             status: Some(status),
             reason: reason.to_owned(),
+            may_have_come: false,
         };
         assert_eq!(case.send(&new_mail()).await, expected);
     }

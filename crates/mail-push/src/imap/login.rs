@@ -9,8 +9,25 @@ use super::client::{Part, SHORT_WAIT, in_time};
 use super::reply::{Capabilities, Code, Done, Status};
 use super::{Client, ImapError, ImapServer};
 
-/// Codes of a refused login that say nothing about the secret (RFC 5530).
-const NOT_NOW: [&str; 4] = ["UNAVAILABLE", "SERVERBUG", "LIMIT", "INUSE"];
+/// Codes of a refused login that say nothing about the secret (RFC 5530, RFC 9208).
+const NOT_NOW: [&str; 7] = [
+    "UNAVAILABLE",
+    "SERVERBUG",
+    "LIMIT",
+    "INUSE",
+    "OVERQUOTA",
+    "CONTACTADMIN",
+    "PRIVACYREQUIRED",
+];
+/// Words of servers that say the same without a code.
+const WORDS_OF_NOT_NOW: [&str; 6] = [
+    "too many",
+    "try again",
+    "temporar",
+    "unavailable",
+    "internal error",
+    "maximum number",
+];
 
 /// What somebody proves who they are with; shown to nobody and erased from memory.
 #[derive(Clone)]
@@ -188,11 +205,27 @@ impl Client {
     }
 }
 
+/// Whether a login is refused for now, whatever the secret is. What names the secret by its code
+/// is about the secret.
+fn is_not_now(code: Option<&Code>, text: &str) -> bool {
+    const OF_THE_SECRET: [&str; 3] = ["AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED"];
+    if let Some(Code::Other(code)) = code {
+        if OF_THE_SECRET.contains(&&**code) {
+            return false;
+        }
+        if NOT_NOW.contains(&&**code) {
+            return true;
+        }
+    }
+    let text = text.to_ascii_lowercase();
+    WORDS_OF_NOT_NOW.iter().any(|words| text.contains(words))
+}
+
 /// What became of a login. BAD is a fault of the client or the server, and no word on the secret.
 fn judged(done: Done) -> Result<Option<Code>, ImapError> {
     match (done.status, &done.code) {
         (Status::Ok, _) => Ok(done.code),
-        (Status::No, Some(Code::Other(code))) if NOT_NOW.contains(&&**code) => {
+        (Status::No, code) if is_not_now(code.as_ref(), &done.text) => {
             Err(ImapError::Unavailable(done.text))
         }
         (Status::No, _) => Err(ImapError::Refused(done.text)),

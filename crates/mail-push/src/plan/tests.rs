@@ -15,6 +15,10 @@ const NIGHT_MS: i64 = 1_768_080_600_000;
 struct Said(bool, Vec<String>);
 
 impl Conditions for Said {
+    fn pays(&mut self, steps: u64) -> bool {
+        steps <= 100_000
+    }
+
     fn holds(&mut self, condition: &str) -> bool {
         self.1.push(condition.to_owned());
         self.0

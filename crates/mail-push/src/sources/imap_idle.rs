@@ -28,6 +28,12 @@ use round::Round;
 pub use others::Other;
 pub use snapshot::{MAX_RUNS, Snapshot};
 
+/// Longest time until a mailbox is selected and compared, where the last attempt went well.
+const OPENED_WITHIN: Duration = Duration::from_mins(1);
+/// Longest time where the last attempt has failed: a very large mailbox takes long, as one does
+/// whose server hangs.
+const OPENED_AGAIN_WITHIN: Duration = Duration::from_mins(6);
+
 /// How mailboxes are heard over IDLE.
 #[derive(Clone, Debug)]
 pub struct IdleOptions {
@@ -119,7 +125,13 @@ pub struct ImapIdle {
     options: IdleOptions,
     sink: Arc<dyn HeardSink>,
     opening: Semaphore,
+    /// Places for those whose last attempt has failed.
+    opening_again: Semaphore,
     stats: IdleStats,
+}
+
+fn places(count: usize) -> Semaphore {
+    Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS))
 }
 
 /// A place in the count of listeners.
@@ -142,7 +154,8 @@ impl ImapIdle {
     /// Listens on this server.
     pub fn new(server: ImapServer, options: IdleOptions, sink: Arc<dyn HeardSink>) -> Arc<Self> {
         Arc::new(Self {
-            opening: Semaphore::new(options.opened_at_once.clamp(1, Semaphore::MAX_PERMITS)),
+            opening: places(options.opened_at_once),
+            opening_again: places(options.opened_at_once.div_ceil(2)),
             server,
             options,
             sink,
@@ -167,7 +180,7 @@ impl ImapIdle {
         let mut failures = 0;
         loop {
             // Opening needs far more memory than waiting: its future lives on the heap meanwhile.
-            let opened = Box::pin(self.open(&person, &login, &mut known)).await;
+            let opened = Box::pin(self.open(&person, &login, &mut known, failures)).await;
             let (error, count) = match opened {
                 Ok(opened) => {
                     self.stats.opened.fetch_add(1, Ordering::Relaxed);
@@ -207,8 +220,14 @@ impl ImapIdle {
         person: &Person,
         login: &Login,
         known: &mut Option<Snapshot>,
+        failures: u32,
     ) -> Result<(Client, AllTold), ImapError> {
-        let _place = self.opening.acquire().await;
+        // A server that has just hung takes no place of those that have not.
+        let (places, longest) = match failures {
+            0 => (&self.opening, OPENED_WITHIN),
+            _ => (&self.opening_again, OPENED_AGAIN_WITHIN),
+        };
+        let _place = places.acquire().await;
         let mut client = Client::connect(&self.server).await?;
         client.login(login).await?;
         if !client.has_idle() {
@@ -217,10 +236,12 @@ impl ImapIdle {
         client.tell_name().await?;
         let mut round = Round::new(known.take().unwrap_or_default());
         let mailbox = &self.options.mailbox;
-        let opened = match sync::open(&mut client, mailbox, &mut round).await {
-            Ok(()) => others::open(&mut client, mailbox, &mut round).await,
-            Err(error) => Err(error),
+        let opening = async {
+            sync::open(&mut client, mailbox, &mut round).await?;
+            others::open(&mut client, mailbox, &mut round).await
         };
+        let opened = tokio::time::timeout(longest, opening).await;
+        let opened = opened.unwrap_or(Err(ImapError::Late(longest)));
         let told = self.finish(round, person, known, opened).await?;
         Ok((client, told))
     }
@@ -278,6 +299,10 @@ impl ImapIdle {
         let told = std::mem::take(&mut round.told);
         if let Err(error) = done {
             *known = round.before();
+            if let (ImapError::Protocol(_), Some(known)) = (&error, known) {
+                // What cannot be read may be what has changed since: all is listed instead.
+                known.modseq = 0;
+            }
             return Err(error);
         }
         if !round.has_changed() {

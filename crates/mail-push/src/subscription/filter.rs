@@ -19,6 +19,18 @@ pub struct PushFilter {
 }
 
 impl PushFilter {
+    /// How many steps it takes at most to find out whether mailbox and sender pass.
+    pub fn steps(&self, event: &MailEvent) -> u64 {
+        let of = |patterns: &Option<Vec<String>>, text: &str| {
+            let patterns = patterns.iter().flatten();
+            let bytes: u64 = patterns.map(|pattern| pattern.len() as u64 + 1).sum();
+            bytes.saturating_mul(text.len() as u64 + 1)
+        };
+        let sender = event.sender.as_ref();
+        let sender = sender.map_or("", |sender| &sender.address);
+        of(&self.mailboxes, &event.mailbox).saturating_add(of(&self.senders, sender))
+    }
+
     /// Whether mailbox and sender pass; the condition is evaluated by whoever has compiled it. What
     /// tells no sender passes no list of senders: a filter lets through only what it names.
     pub fn passes(&self, event: &MailEvent) -> bool {

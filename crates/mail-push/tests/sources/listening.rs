@@ -12,7 +12,7 @@ use dovecast_mail_push::sources::{
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::stand_in::{Behaviour, StandIn};
+use crate::stand_in::{Behaviour, Head, StandIn};
 
 /// Longest time for anything, so that a test that hangs ends.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -150,6 +150,30 @@ async fn what_happens_while_it_listens_is_told() {
         "MessageAppend 3 s3",
     ];
     assert_eq!(listener.events(3).await, expected);
+}
+
+#[tokio::test]
+async fn a_mail_that_cannot_be_described_is_told_and_hides_no_other() {
+    let server = StandIn::start(Behaviour::default()).await;
+    let mut listener = Listener::start(&server);
+    assert_eq!(listener.next().await, [""; 0]);
+    server.idling(1).await;
+    // Anybody may send a mail with as much of a head.
+    server.change(|mailbox| mailbox.deliver_with("", Head::Long(300_000)));
+    assert_eq!(listener.next().await, ["MessageNew 1 s1"]);
+    server.idling(1).await;
+    server.change(|mailbox| {
+        mailbox.deliver_with("", Head::Unreadable);
+        mailbox.deliver("");
+    });
+    assert_eq!(
+        listener.events(2).await,
+        ["MessageNew 2 ", "MessageNew 3 s3"]
+    );
+    server.idling(1).await;
+    server.change(|mailbox| mailbox.deliver(""));
+    assert_eq!(listener.next().await, ["MessageNew 4 s4"]);
+    assert_eq!(server.shared.logins.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -79,6 +79,30 @@ async fn a_refused_login_is_told_from_a_server_that_cannot_say() {
         ("NO wrong", password("x"), true),
         ("NO [UNAVAILABLE] later", password("x"), false),
         ("NO [LIMIT] too many", password("x"), false),
+        ("NO [OVERQUOTA] full", password("x"), false),
+        ("NO [CONTACTADMIN] locked", password("x"), false),
+        (
+            "NO [ALERT] Too many simultaneous connections",
+            password("x"),
+            false,
+        ),
+        (
+            "NO Maximum number of connections exceeded",
+            password("x"),
+            false,
+        ),
+        ("NO Temporary authentication failure", password("x"), false),
+        (
+            "NO [ALERT] Invalid credentials (Failure)",
+            password("x"),
+            true,
+        ),
+        (
+            "NO [AUTHENTICATIONFAILED] wrong too many times",
+            password("x"),
+            true,
+        ),
+        ("NO [EXPIRED] try again with another", password("x"), true),
         ("BAD what", password("x"), false),
         ("NO wrong", token(), true),
     ] {

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub(crate) use mailbox::Mailbox;
 use mailbox::View;
+pub(crate) use mailbox::{Head, Mailbox};
 
 /// What the server is like.
 #[derive(Clone, Debug)]
@@ -198,8 +198,9 @@ impl Session<'_> {
                 self.say(&said).await?;
             }
             "UID" => {
-                let said = self.view.fetch(command);
+                let (said, how) = self.view.fetch(command);
                 self.say(&said).await?;
+                how.clone_into(&mut end);
             }
             "NOOP" => self.tell_changes().await?,
             "IDLE" => self.idle().await?,

@@ -178,11 +178,12 @@ impl MailPush {
             reason: sent.reason,
         };
         if sent.verdict == PushVerdict::Gone {
-            self.store
-                .delete_subscription(person, subscription.id)
-                .await?;
-            self.forget_unneeded(person).await?;
-            tracing::info!(%person, subscription.id = id, "a device is gone, and was removed");
+            let store = &self.store;
+            let deleted = store.delete_gone_subscription(person, subscription.id, &address);
+            if deleted.await? {
+                self.forget_unneeded(person).await?;
+                tracing::info!(%person, subscription.id = id, "a device is gone, and was removed");
+            }
         } else {
             self.store.note_answer(subscription.id, &answer).await?;
         }

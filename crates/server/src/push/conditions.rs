@@ -11,8 +11,8 @@ use super::counters::{Count, Counters};
 
 /// Most conditions that are remembered; when there would be more, all are forgotten.
 const MAX_REMEMBERED: usize = 10_000;
-/// Steps that all conditions of one event may take: some milliseconds. What exceeds them does not
-/// hold, so that no person's conditions hold up the devices of others.
+/// Steps that all patterns and conditions of one event may take: some milliseconds. What exceeds
+/// them does not hold, so that no person's filters hold up the devices of others.
 const STEPS_OF_EVENT: u64 = 1024 * 1024;
 
 /// Conditions by their texts; `None`: the text is no condition.
@@ -63,16 +63,19 @@ impl<'a> OfEvent<'a> {
 }
 
 impl Conditions for OfEvent<'_> {
+    fn pays(&mut self, steps: u64) -> bool {
+        if steps > self.steps_left {
+            self.counters.add(Count::Costly, 1);
+            return false;
+        }
+        self.steps_left -= steps;
+        true
+    }
+
     fn holds(&mut self, text: &str) -> bool {
         let Some(condition) = self.compiled.get(text) else {
             return false;
         };
-        let cost = condition.cost_unread(self.notification);
-        if cost > self.steps_left {
-            self.counters.add(Count::Costly, 1);
-            return false;
-        }
-        self.steps_left -= cost;
-        condition.holds(&self.facts)
+        self.pays(condition.cost_unread(self.notification)) && condition.holds(&self.facts)
     }
 }

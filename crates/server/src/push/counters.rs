@@ -73,6 +73,8 @@ pub(crate) enum Count {
     TakenBack,
     /// Push that closes what a device shows.
     Closing,
+    /// Push that was dropped because too many waited for its device.
+    Crowded,
     /// Push that its service has.
     Accepted,
     /// Attempt that has failed and is made again.
@@ -131,7 +133,7 @@ pub(crate) enum Count {
 
 impl Count {
     /// All of them, in their order.
-    pub(crate) const ALL: [Self; 36] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::Event,
         Self::Unreadable,
         Self::Late,
@@ -141,6 +143,7 @@ impl Count {
         Self::Gathered,
         Self::TakenBack,
         Self::Closing,
+        Self::Crowded,
         Self::Accepted,
         Self::Retried,
         Self::Held,
@@ -182,6 +185,7 @@ impl Count {
             Self::Gathered => "gathered",
             Self::TakenBack => "taken_back",
             Self::Closing => "closing",
+            Self::Crowded => "crowded",
             Self::Accepted => "accepted",
             Self::Retried => "retried",
             Self::Held => "held",

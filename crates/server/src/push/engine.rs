@@ -157,6 +157,7 @@ impl Engine {
             (Count::Gathered, written.gathered),
             (Count::TakenBack, written.taken_back),
             (Count::Closing, written.closings),
+            (Count::Crowded, written.crowded),
         ] {
             self.counters.add(what, count);
         }

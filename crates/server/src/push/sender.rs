@@ -158,7 +158,7 @@ impl Sender {
         let Some(transport) = self.transports.get(&kind) else {
             let reason = format!("`{}` is not configured on this server", kind.name());
             // Nothing was sent, and so nothing is shown.
-            let answer = PushAnswer::none(reason);
+            let answer = PushAnswer::unsent(PushVerdict::Later(None), reason);
             return PushEnd::Later(wait(push, None), kept(&answer));
         };
         let host = transport.host(&push.address);
@@ -196,12 +196,9 @@ impl Sender {
                         );
                     }
                 }
-                let (wait_ms, said) = (wait(push, after), kept(&answer));
-                match answer.status {
-                    Some(_) => PushEnd::Later(wait_ms, said),
-                    None => PushEnd::Unanswered(wait_ms, said),
-                }
+                later(wait(push, after), &answer)
             }
+            PushVerdict::LaterAlone(after) => later(wait(push, Some(after)), &answer),
         }
     }
 
@@ -248,6 +245,15 @@ async fn sent(transport: &dyn Transport, claimed: &ClaimedPush) -> PushAnswer {
 /// How long a push waits that has failed, in milliseconds.
 fn wait(push: &ClaimedPush, after: Option<Duration>) -> i64 {
     milliseconds(due_after(push.failures.saturating_add(1), after))
+}
+
+/// The push is due again after so many milliseconds.
+fn later(after_ms: i64, answer: &PushAnswer) -> PushEnd {
+    if answer.may_have_come {
+        PushEnd::Unanswered(after_ms, kept(answer))
+    } else {
+        PushEnd::Later(after_ms, kept(answer))
+    }
 }
 
 fn kept(answer: &PushAnswer) -> LastAnswer {

@@ -96,6 +96,7 @@ pub(super) fn said(verdict: PushVerdict, status: u16) -> PushAnswer {
         verdict,
         status: Some(status),
         reason: "said".to_owned(),
+        may_have_come: false,
     }
 }
 

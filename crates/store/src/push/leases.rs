@@ -98,6 +98,12 @@ impl Store {
             .bind(now_ms.saturating_add(NODE_LIFE_MS))
             .execute(&mut *tx)
             .await?;
+        // Said before the clock of the database was set back: it counts as said now.
+        sqlx::query("UPDATE push_node SET alive_until_ms = $1 WHERE alive_until_ms > $2")
+            .bind(now_ms.saturating_add(NODE_LIFE_MS))
+            .bind(now_ms.saturating_add(2 * NODE_LIFE_MS))
+            .execute(&mut *tx)
+            .await?;
         // A file has one user, so others are of processes that are gone.
         let dead_ms = if self.database.is_shared() {
             now_ms

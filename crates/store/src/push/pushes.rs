@@ -1,18 +1,19 @@
 //! Pushes that wait: written by what events mean for devices, replaced, gathered, taken back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use dovecast_mail_push::plan::{GATHER_AT_MOST_MS, GATHER_MS, deadline_ms};
+use dovecast_mail_push::plan::deadline_ms;
 use dovecast_mail_push::retry::SHOWN;
 use dovecast_mail_push::{EventPlan, Person, PlannedPush, SubscriptionId, Tag, Topic, message};
-use serde_json::Value;
 use uuid::Uuid;
 
+use super::gathering::Gathering;
 use super::time::PushNow;
 use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
+use crate::statement::Statement;
 
 const INSERT: &str = "INSERT INTO push_waiting (id, subscription_id, context, user_name, topic, tag, message, \
     short_message, badge, gathered_until_ms, created_ms, due_ms, deadline_ms, failures, revision, claimed_until_ms, \
@@ -24,27 +25,22 @@ const INSERT: &str = "INSERT INTO push_waiting (id, subscription_id, context, us
     due_ms = excluded.due_ms, deadline_ms = excluded.deadline_ms, failures = 0, quiet_until_ms = excluded.quiet_until_ms, \
     passes_quiet = excluded.passes_quiet, \
     revision = push_waiting.revision + 1";
-/// A push to which others may be added: nobody sends it, it was never tried, and it waits for the
-/// end of the same quiet hours, or of none, as they do, and rings in quiet hours if they do.
-const GATHERING: &str = "SELECT id, message, short_message, badge, gathered_until_ms FROM push_waiting \
-    WHERE subscription_id = $1 AND gathered_until_ms > $2 AND claimed_until_ms = 0 AND failures = 0 \
-    AND quiet_until_ms = $3 AND passes_quiet = $4 ORDER BY created_ms DESC LIMIT 1";
-const ADD: &str = "UPDATE push_waiting SET message = $1, short_message = $2, badge = $3, due_ms = $4, \
-    revision = revision + 1 WHERE id = $5 AND claimed_until_ms = 0";
 /// What waits for the end of quiet hours is due at $1, with as much time as it would have had then.
 /// $3 is now by this node's clock, of which the database is ahead by $4.
 const END_QUIET: &str = "UPDATE push_waiting SET deadline_ms = deadline_ms - due_ms + $1, \
     gathered_until_ms = CASE WHEN gathered_until_ms > 0 THEN $1 ELSE 0 END, due_ms = $1, quiet_until_ms = 0 \
     WHERE subscription_id = $2 AND quiet_until_ms > $3 AND due_ms >= quiet_until_ms + $4 AND claimed_until_ms = 0";
+/// Most pushes that wait for one device.
+const MAX_WAITING: i64 = 500;
+const DROP_BEYOND: &str = "DELETE FROM push_waiting WHERE subscription_id = $1 AND claimed_until_ms = 0 AND id IN \
+    (SELECT id FROM push_waiting WHERE subscription_id = $1 \
+    ORDER BY CASE WHEN topic = 'mail:changes' THEN 1 ELSE 0 END, created_ms DESC, id DESC LIMIT 1000000 OFFSET $2)";
 const TAKE_BACK: &str = "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4 \
     AND claimed_until_ms = 0 RETURNING subscription_id, may_be_shown";
 /// What devices show, and what is on its way to them: its service may have accepted it already.
 const SHOWN_BY: &str = "SELECT subscription_id FROM push_accepted WHERE context = $1 AND user_name = $2 AND tag = $3 \
     AND accepted_ms > $5 UNION SELECT subscription_id FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 \
     AND topic <> $4 AND claimed_until_ms <> 0";
-/// Longest gathered push, in bytes: a push has 4 KiB, of which encryption and names take some.
-const MAX_GATHERED_BYTES: usize = 2_800;
-
 /// What was written of the plans of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PushesWritten {
@@ -56,6 +52,8 @@ pub struct PushesWritten {
     pub taken_back: u64,
     /// Pushes that close what devices show.
     pub closings: u64,
+    /// Pushes that were dropped because too many waited for their device, the oldest.
+    pub crowded: u64,
 }
 
 impl Store {
@@ -71,8 +69,13 @@ impl Store {
         }
         let now = self.push_now().await?;
         let mut tx = self.database.begin_writing().await?;
+        let mut told = told_tags(&mut tx, plans).await?;
+        let mut gathering = Gathering::default();
+        let mut devices = BTreeSet::new();
         for (person, plan) in plans {
-            if let Some((tag, badge)) = &plan.take_back {
+            if let Some((tag, badge)) = &plan.take_back
+                && told.contains(&(person, tag))
+            {
                 let mail = TakenBack {
                     person,
                     tag,
@@ -83,13 +86,26 @@ impl Store {
                 written.closings += closings;
             }
             for push in &plan.pushes {
-                if push.tag.is_none() && gather(&mut tx, push, now).await? {
-                    written.gathered += 1;
-                } else {
-                    insert(&mut tx, push, now).await?;
-                    written.pushes += 1;
-                }
+                let Some(tag) = &push.tag else {
+                    gathering.add(push);
+                    continue;
+                };
+                insert(&mut tx, push, now).await?;
+                written.pushes += 1;
+                told.insert((&push.person, tag));
+                devices.insert(push.subscription);
             }
+        }
+        for gathered in gathering.all() {
+            let (added, new) = gathered.write(&mut tx, now).await?;
+            written.gathered += added;
+            written.pushes += new;
+            if new > 0 {
+                devices.insert(gathered.subscription());
+            }
+        }
+        for device in devices {
+            written.crowded += drop_beyond(&mut tx, device).await?;
         }
         tx.commit().await?;
         Ok(written)
@@ -111,8 +127,7 @@ struct TakenBack<'a> {
 }
 
 impl TakenBack<'_> {
-    /// What waits goes; what is shown, or about to be, is closed: how many of each. A mail that
-    /// nobody was told of costs two statements.
+    /// What waits goes; what is shown, or about to be, is closed: how many of each.
     async fn take_back(&self, tx: &mut Transaction, now: PushNow) -> Result<(u64, u64)> {
         let dropped = sqlx::query(TAKE_BACK)
             .bind(&*self.person.context)
@@ -185,37 +200,51 @@ pub(super) async fn end_quiet(
     Ok(())
 }
 
-/// Writes a push, whose times are those of this node's clock.
+/// Writes a push of a mail, whose times are those of this node's clock.
 async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Result<()> {
-    // It is the tag of what is gathered, too: a Topic of RFC 8030 has 32 characters at most.
     let id = Uuid::now_v7().simple().to_string();
     let tag = push.tag.as_ref().map_or(&*id, Tag::as_str);
-    let due_ms = push.due_ms.saturating_add(now.ahead_ms);
-    // The first message that is gathered waits in the form of the list.
-    let (topic, message, short, until_ms) = if push.tag.is_some() {
-        (push.topic, push.message.clone(), push.short.clone(), 0)
-    } else {
-        let list = |one: &Value| message::changes(std::slice::from_ref(one));
-        let until_ms = due_ms - GATHER_MS + GATHER_AT_MOST_MS;
-        (
-            Topic::MailChanges,
-            list(&push.message),
-            list(&push.short),
-            until_ms,
-        )
+    let form = Form {
+        id: &id,
+        tag,
+        topic: push.topic,
+        message: push.message.to_string(),
+        short: push.short.to_string(),
+        gathered_until_ms: 0,
     };
+    insert_as(tx, push, form, now).await
+}
+
+/// How a push is written.
+pub(super) struct Form<'a> {
+    pub(super) id: &'a str,
+    pub(super) tag: &'a str,
+    pub(super) topic: Topic,
+    pub(super) message: String,
+    pub(super) short: String,
+    /// Until when others are added; 0: none is.
+    pub(super) gathered_until_ms: i64,
+}
+
+/// Writes a push in a form, with the device, the times and the badge of this one.
+pub(super) async fn insert_as(
+    tx: &mut Transaction,
+    push: &PlannedPush,
+    form: Form<'_>,
+    now: PushNow,
+) -> Result<()> {
     sqlx::query(INSERT)
-        .bind(&id)
+        .bind(form.id)
         .bind(&*push.person.context)
         .bind(&*push.person.user)
-        .bind(topic.name())
-        .bind(tag)
-        .bind(message.to_string())
-        .bind(short.to_string())
+        .bind(form.topic.name())
+        .bind(form.tag)
+        .bind(form.message)
+        .bind(form.short)
         .bind(push.badge.map(i64::from))
-        .bind(until_ms)
+        .bind(form.gathered_until_ms)
         .bind(now.now_ms)
-        .bind(due_ms)
+        .bind(push.due_ms.saturating_add(now.ahead_ms))
         .bind(push.deadline_ms.saturating_add(now.ahead_ms))
         .bind(push.subscription.to_string())
         .bind(quiet_until_ms(push))
@@ -225,52 +254,52 @@ async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Resul
     Ok(())
 }
 
-/// The end of quiet hours is a time of the day, and so the same whatever a node's clock shows: it
-/// is compared, and not moved into the time of the database.
-fn quiet_until_ms(push: &PlannedPush) -> i64 {
-    push.quiet_until_ms.unwrap_or_default()
-}
-
-/// Adds a message to a push that waits for more; `false`: there is none with room.
-async fn gather(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Result<bool> {
-    let found = sqlx::query(GATHERING)
-        .bind(push.subscription.to_string())
-        .bind(now.now_ms)
-        .bind(quiet_until_ms(push))
-        .bind(i64::from(push.passes_quiet_hours))
-        .fetch_optional(&mut **tx)
-        .await?;
-    let Some(found) = found else {
-        return Ok(false);
-    };
-    let with = |column: &str, message: &Value| -> Result<Option<String>> {
-        let mut list: Value = serde_json::from_str(&row::text(&found, column)?)
-            .map_err(|error| row::wrong("message", error))?;
-        let Some(changes) = list["changes"].as_array_mut() else {
-            return Ok(None);
-        };
-        // What was written before a crash is written again.
-        if changes.last() != Some(message) {
-            changes.push(message.clone());
-        }
-        let text = list.to_string();
-        Ok((text.len() <= MAX_GATHERED_BYTES).then_some(text))
-    };
-    let (Some(message), Some(short)) = (
-        with("message", &push.message)?,
-        with("short_message", &push.short)?,
-    ) else {
-        return Ok(false);
-    };
-    let until_ms = row::number(&found, "gathered_until_ms")?;
-    let badge = row::optional_number(&found, "badge")?;
-    let added = sqlx::query(ADD)
-        .bind(message)
-        .bind(short)
-        .bind(push.badge.map(i64::from).or(badge))
-        .bind(push.due_ms.saturating_add(now.ahead_ms).min(until_ms))
-        .bind(row::text(&found, "id")?)
+/// Drops the oldest of what waits for a device beyond what may; how many.
+async fn drop_beyond(tx: &mut Transaction, device: SubscriptionId) -> Result<u64> {
+    let dropped = sqlx::query(DROP_BEYOND)
+        .bind(device.to_string())
+        .bind(MAX_WAITING)
         .execute(&mut **tx)
         .await?;
-    Ok(added.rows_affected() > 0)
+    Ok(dropped.rows_affected())
+}
+
+/// The mails among those that are taken back of which anything waits or is shown, in a statement
+/// for each person: very many are read at once of which nobody was told.
+async fn told_tags<'a>(
+    tx: &mut Transaction,
+    plans: &'a [(Person, EventPlan)],
+) -> Result<HashSet<(&'a Person, &'a Tag)>> {
+    let mut asked: HashMap<&Person, HashMap<&str, &Tag>> = HashMap::new();
+    for (person, plan) in plans {
+        if let Some((tag, _)) = &plan.take_back {
+            asked.entry(person).or_default().insert(tag.as_str(), tag);
+        }
+    }
+    let mut told = HashSet::new();
+    for (person, tags) in asked {
+        let mut statement = Statement::new("SELECT tag FROM push_waiting WHERE context = ");
+        for part in ["", " UNION SELECT tag FROM push_accepted WHERE context = "] {
+            statement.push(part);
+            statement.bind(person.context.to_string());
+            statement.push(" AND user_name = ");
+            statement
+                .bind(person.user.to_string())
+                .push(" AND tag IN (");
+            let tags = tags.keys().map(|tag| (*tag).to_owned());
+            statement.bind_list(tags, ", ").push(")");
+        }
+        for found in statement.fetch_all(&mut *tx).await? {
+            if let Some(tag) = tags.get(&*row::text(&found, "tag")?) {
+                told.insert((person, *tag));
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// The end of quiet hours is a time of the day, and so the same whatever a node's clock shows: it
+/// is compared, and not moved into the time of the database.
+pub(super) fn quiet_until_ms(push: &PlannedPush) -> i64 {
+    push.quiet_until_ms.unwrap_or_default()
 }

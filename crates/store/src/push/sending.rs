@@ -32,9 +32,18 @@ const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user
     AND NOT EXISTS (SELECT 1 FROM push_waiting AS other WHERE other.subscription_id = push.subscription_id \
     AND other.id <> push.id AND ((other.claimed_until_ms > $2 AND other.claimed_until_ms <= $3) \
     OR (other.due_ms <= $2 AND other.deadline_ms > $2 \
-    AND (other.due_ms < push.due_ms OR (other.due_ms = push.due_ms AND other.id < push.id))))) \
+    AND (other.due_ms + CASE WHEN other.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END \
+    < push.due_ms + CASE WHEN push.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END \
+    OR (other.due_ms + CASE WHEN other.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END \
+    = push.due_ms + CASE WHEN push.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END AND other.id < push.id))))) \
     AND NOT EXISTS (SELECT 1 FROM push_held WHERE push_held.lane = device.lane AND push_held.until_ms > $2 \
     AND push_held.until_ms <= $5)";
+/// What its person has had within the last minute.
+const HAD: &str = "(SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
+    AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1)";
+/// What rings goes before what closes or tells of changes that are less than a minute older.
+const RANK: &str =
+    "push.due_ms + CASE WHEN push.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END";
 const IS_HELD: &str =
     "SELECT 1 AS here FROM push_held WHERE until_ms > $1 AND until_ms <= $2 LIMIT 1";
 /// What waits for a service that has asked for time is due when that is over: it is not looked at
@@ -254,13 +263,23 @@ impl Store {
             statement.push(" AND device.lane NOT IN (");
             statement.bind_list(hosts, ", ").push(")");
         }
-        for person in lanes.full_persons() {
+        for (person, left) in lanes.persons() {
             statement.push(" AND NOT (push.context = ");
             statement.bind(person.context.to_string());
             statement.push(" AND push.user_name = ");
-            statement.bind(person.user.to_string()).push(")");
+            statement.bind(person.user.to_string());
+            if left > 0 {
+                // What is under way may still be accepted within this minute.
+                let under_way = i64::try_from(lanes.of_person(&person)).unwrap_or(i64::MAX);
+                statement.push(" AND ").push(HAD).push(" >= ");
+                statement.bind(i64::from(limits.per_minute).saturating_sub(under_way));
+            }
+            statement.push(")");
         }
-        statement.push(" ORDER BY push.due_ms, push.id LIMIT ");
+        statement
+            .push(" ORDER BY ")
+            .push(RANK)
+            .push(", push.id LIMIT ");
         statement.bind(i64::from(limits.most));
         let mut connection = self.database.pool.acquire().await?;
         statement.fetch_all(&mut connection).await

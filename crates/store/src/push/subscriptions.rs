@@ -11,7 +11,8 @@ use dovecast_mail_push::{DeviceAddress, Person, Subscription, SubscriptionId, Wi
 
 use super::bind_persons;
 use super::pushes::end_quiet;
-use super::time::EXPIRED_KEPT_MS;
+use super::time::{EXPIRED_KEPT_MS, PushNow};
+use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::Store;
 use crate::registry::SigningSecret;
@@ -30,6 +31,10 @@ const OF_PERSON: &str = "SELECT id, context, user_name, login, client, transport
     expires_ms, answer, sealed, token_hash FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3 \
     AND (expires_ms IS NULL OR expires_ms > $4)";
 const DELETE: &str = "DELETE FROM push_subscription WHERE id = $1";
+/// Takes what waits down to ids alone, the form that is at hand, whatever of the rest may still be
+/// told.
+const LESS: &str = "UPDATE push_waiting SET message = short_message, revision = revision + 1 \
+    WHERE subscription_id = $1 AND message <> short_message";
 const EXPIRED: &str =
     "DELETE FROM push_subscription WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
 /// Persons that are looked up in one statement.
@@ -100,6 +105,23 @@ pub struct SubscriptionEdit {
     pub expires_ms: Option<Option<i64>>,
 }
 
+/// Has what waits for a device be as the device wants it now: it waits for other quiet hours, and
+/// says no more than it may. A filter holds for what is told from now on.
+async fn apply(
+    tx: &mut Transaction,
+    id: &str,
+    (before, now_wanted): (&Wishes, &Wishes),
+    now: PushNow,
+) -> Result<()> {
+    if now_wanted.quiet_hours != before.quiet_hours {
+        end_quiet(tx, id, now).await?;
+    }
+    if now_wanted.content < before.content {
+        sqlx::query(LESS).bind(id).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
 /// Place of the sealed address of a subscription.
 pub(crate) fn field(id: &str) -> Field<'_> {
     Field {
@@ -117,7 +139,8 @@ impl Store {
         mut new: NewSubscription,
         most: u64,
     ) -> Result<PutSubscription> {
-        let now_ms = self.push_now().await?.now_ms;
+        let now = self.push_now().await?;
+        let now_ms = now.now_ms;
         let mut change = self.change().await?;
         let hash = token_hash(&new.person, &new.client, &new.address);
         let found = sqlx::query(BY_TOKEN).bind(&hash);
@@ -141,7 +164,9 @@ impl Store {
                     &row::text(found, "sealed")?,
                     &mut new.address,
                 )?;
+                let before = one(&mut change, &id).await?.subscription.wishes;
                 if replace(&mut change, (&id, &hash), &new).await? {
+                    apply(&mut change.tx, &id, (&before, &new.wishes), now).await?;
                     put.record = one(&mut change, &id).await?;
                     put.is_new = false;
                     change.commit().await?;
@@ -259,7 +284,7 @@ impl Store {
             address = changed;
         }
         let before = before.subscription;
-        let quiet_hours = before.wishes.quiet_hours.clone();
+        let wishes = before.wishes.clone();
         let new = NewSubscription {
             person: before.person,
             client: edit.client.unwrap_or(before.client),
@@ -279,9 +304,7 @@ impl Store {
         if !replace(&mut change, (&text, &hash), &new).await? {
             return Ok(None);
         }
-        if new.wishes.quiet_hours != quiet_hours {
-            end_quiet(&mut change.tx, &text, now).await?;
-        }
+        apply(&mut change.tx, &text, (&wishes, &new.wishes), now).await?;
         let record = one(&mut change, &text).await?;
         change.commit().await?;
         Ok(Some(record))
@@ -298,6 +321,36 @@ impl Store {
         .execute(&self.database.pool)
         .await?;
         Ok(done.rows_affected() > 0)
+    }
+
+    /// Removes a subscription whose device is gone, if it is still at the address that was asked;
+    /// `false`: it is at another one by now, or was removed.
+    pub async fn delete_gone_subscription(
+        &self,
+        person: &Person,
+        id: SubscriptionId,
+        address: &DeviceAddress,
+    ) -> Result<bool> {
+        let mut change = self.change().await?;
+        let found = sqlx::query(
+            "SELECT sealed FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3",
+        )
+        .bind(id.to_string())
+        .bind(&*person.context)
+        .bind(&*person.user)
+        .fetch_optional(&mut *change.tx)
+        .await?;
+        let Some(found) = found else {
+            return Ok(false);
+        };
+        let sealed = row::text(&found, "sealed")?;
+        if self.open_address(&id.to_string(), &sealed).await? != *address {
+            return Ok(false);
+        }
+        let delete = sqlx::query(DELETE).bind(id.to_string());
+        delete.execute(&mut *change.tx).await?;
+        change.commit().await?;
+        Ok(true)
     }
 
     /// Removes all subscriptions of a client of a person; how many there were.

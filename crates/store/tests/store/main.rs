@@ -33,6 +33,7 @@ mod push;
 mod push_attempts;
 mod push_clocks;
 mod push_expiry;
+mod push_wishes;
 mod pushes;
 mod ranges;
 mod read_rows;
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
         push_attempts::CASES,
         push_clocks::CASES,
         push_expiry::CASES,
+        push_wishes::CASES,
         pushes::CASES,
         ranges::CASES,
         read_rows::CASES,

@@ -49,9 +49,13 @@ pub(crate) async fn claimed(store: &Store, limits: ClaimLimits) -> Result<Vec<Cl
 }
 
 /// No condition is in these cases.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl Conditions for Nothing {
+    fn pays(&mut self, _: u64) -> bool {
+        true
+    }
+
     fn holds(&mut self, _: &str) -> bool {
         false
     }
@@ -212,7 +216,7 @@ async fn others_than_new_mail_are_gathered(test: Test) -> Result<()> {
     for uid in 100..140 {
         tell(&store, "MessageExpunge", uid, "").await?;
     }
-    ensure!(store.waiting_pushes().await? > 3);
+    ensure!(store.waiting_pushes().await? > 2);
     Ok(())
 }
 

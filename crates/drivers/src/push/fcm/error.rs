@@ -26,9 +26,11 @@ pub(super) fn judged(said: &Said) -> (PushVerdict, String) {
         Some("INVALID_ARGUMENT") if told.is_some_and(|told| told.contains("too big")) => {
             PushVerdict::TooLarge
         }
-        Some("QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED") => {
-            PushVerdict::Later(Some(said.retry_after.unwrap_or(QUOTA_WAIT)))
-        }
+        // Of one device, or of all: which is told by a time to wait alone.
+        Some("QUOTA_EXCEEDED" | "RESOURCE_EXHAUSTED") => match said.retry_after {
+            Some(wait) => PushVerdict::Later(Some(wait)),
+            None => PushVerdict::LaterAlone(QUOTA_WAIT),
+        },
         Some("UNAVAILABLE" | "INTERNAL") => PushVerdict::Later(said.retry_after),
         // Who we are can be put right within the time of a push.
         Some("UNAUTHENTICATED" | "PERMISSION_DENIED" | "THIRD_PARTY_AUTH_ERROR") => {

@@ -28,7 +28,7 @@ impl ImapIdle {
         };
         let untold = named.iter().filter(|name| !is_known(name)).cloned();
         let mut untold: BTreeSet<String> = untold.collect();
-        let opened = Box::pin(self.open(person, login, &mut known)).await;
+        let opened = Box::pin(self.open(person, login, &mut known, 0)).await;
         let count = match &opened {
             Ok(_) => &self.stats.opened,
             Err(ImapError::Refused(_)) => &self.stats.refused,

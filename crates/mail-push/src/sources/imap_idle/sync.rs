@@ -207,8 +207,9 @@ pub(super) async fn describe_all(
     } else {
         "BODY.PEEK[]<0.16384>"
     };
-    let items = format!("UID BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)] {text}");
-    client
+    // Cut by the server: a mail may have as much header as its sender likes.
+    let items = format!("UID BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)]<0.16384> {text}");
+    let described = client
         .fetch(&uids, &items, |data| match data {
             Data::Fetch(fetched) if fetched.header.is_some() || fetched.body.is_some() => {
                 let mut mails = looked_at.iter_mut();
@@ -218,7 +219,15 @@ pub(super) async fn describe_all(
             }
             other => heard(other),
         })
-        .await
+        .await;
+    match described {
+        // It cannot read one of them, and never will: what is known is told.
+        Err(ImapError::Command { text, .. }) => {
+            tracing::debug!(answer = text, "the IMAP server does not describe mails");
+            Ok(())
+        }
+        described => described,
+    }
 }
 
 fn describe(mail: &mut NewMail, fetched: &Fetched) {

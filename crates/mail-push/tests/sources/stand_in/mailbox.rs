@@ -7,6 +7,18 @@ use std::sync::Arc;
 pub(crate) struct Mail {
     uid: u32,
     flags: &'static str,
+    head: Head,
+}
+
+/// What the head of a mail is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Head {
+    #[default]
+    Short,
+    /// With so many bytes more.
+    Long(usize),
+    /// The server cannot read it.
+    Unreadable,
 }
 
 #[derive(Clone, Debug)]
@@ -28,9 +40,13 @@ impl Default for Mailbox {
 
 impl Mailbox {
     pub(crate) fn deliver(&mut self, flags: &'static str) {
+        self.deliver_with(flags, Head::Short);
+    }
+
+    pub(crate) fn deliver_with(&mut self, flags: &'static str, head: Head) {
         let uid = self.uidnext;
         self.uidnext += 1;
-        Arc::make_mut(&mut self.mails).push(Mail { uid, flags });
+        Arc::make_mut(&mut self.mails).push(Mail { uid, flags, head });
     }
 
     pub(crate) fn expunge(&mut self, uid: u32) {
@@ -93,8 +109,8 @@ impl View {
         said
     }
 
-    /// `UID FETCH first:* (...)` and `UID FETCH first:last (...)`.
-    pub(super) fn fetch(&self, command: &str) -> String {
+    /// `UID FETCH first:* (...)` and `UID FETCH first:last (...)`; and how it ends.
+    pub(super) fn fetch(&self, command: &str) -> (String, &'static str) {
         let set = command.split(' ').nth(2).expect("UIDs");
         let (first, last) = set.split_once(':').unwrap_or((set, set));
         let highest = self.0.last().map_or(0, |mail| mail.uid);
@@ -106,23 +122,40 @@ impl View {
             first
         };
         let last = last.parse().unwrap_or(u32::MAX);
-        let mut said = String::new();
+        let (mut said, mut end) = (String::new(), "OK done");
+        let is_cut = command.contains("(FROM SUBJECT)]<0.16384>");
         for (at, mail) in self.0.iter().enumerate() {
             if (first..=last).contains(&mail.uid) {
                 let (number, uid, flags) = (at + 1, mail.uid, mail.flags);
                 write!(said, "* {number} FETCH (UID {uid} FLAGS ({flags})").unwrap();
                 if command.contains("BODY.PEEK[HEADER.FIELDS") {
-                    let header = format!("From: bob{uid}@example.org\r\nSubject: s{uid}\r\n\r\n");
+                    let mut header = format!("From: bob{uid}@example.org\r\nSubject: s{uid}\r\n");
+                    match mail.head {
+                        Head::Short => {}
+                        Head::Long(more) => {
+                            write!(header, "Subject: {}\r\n", "x".repeat(more)).unwrap();
+                        }
+                        Head::Unreadable => {
+                            end = "NO [SERVERBUG] a mail cannot be read";
+                            said.push_str(")\r\n");
+                            continue;
+                        }
+                    }
+                    header.push_str("\r\n");
+                    if is_cut {
+                        header.truncate(16384);
+                    }
+                    let origin = if is_cut { "<0>" } else { "" };
                     let length = header.len();
                     write!(
                         said,
-                        " BODY[HEADER.FIELDS (FROM SUBJECT)] {{{length}}}\r\n{header}"
+                        " BODY[HEADER.FIELDS (FROM SUBJECT)]{origin} {{{length}}}\r\n{header}"
                     )
                     .unwrap();
                 }
                 said.push_str(")\r\n");
             }
         }
-        said
+        (said, end)
     }
 }

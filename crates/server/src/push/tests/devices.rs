@@ -349,6 +349,10 @@ fn sender(world: &World) -> Sender {
 struct Holding(bool);
 
 impl Conditions for Holding {
+    fn pays(&mut self, _: u64) -> bool {
+        true
+    }
+
     fn holds(&mut self, _: &str) -> bool {
         self.0
     }
