@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use dovecast_notification::filter::EVERY_ACCOUNT;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::Reserved;
@@ -33,6 +34,8 @@ const KEPT_ACCOUNTS: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Hanging {
     all: Places,
+    /// Places for drivers of the configuration, which no account takes.
+    of_operator: Places,
     accounts: Lock<HashMap<Arc<str>, Arc<Places>>>,
     budget_bytes: u32,
     counters: Arc<Counters>,
@@ -129,6 +132,7 @@ impl Hanging {
     pub(crate) fn new(budget_bytes: u32, counters: &Arc<Counters>) -> Self {
         Self {
             all: Places::new(MAX_HANGING, budget_bytes / BYTES_SHARE),
+            of_operator: Places::new(MAX_HANGING_OF_ACCOUNT, budget_bytes / ACCOUNT_BYTES_SHARE),
             accounts: Lock::new("hanging", HashMap::new()),
             budget_bytes,
             counters: Arc::clone(counters),
@@ -142,10 +146,15 @@ impl Hanging {
         wanted: &Wanted<'_>,
     ) -> Result<Hangs, Exhausted> {
         let account = self.account(wanted.account);
-        let place = self.all.try_take().ok_or(Exhausted::Attempts)?;
+        let all = if **wanted.account == *EVERY_ACCOUNT {
+            &self.of_operator
+        } else {
+            &self.all
+        };
+        let place = all.try_take().ok_or(Exhausted::Attempts)?;
         let of_account = account.try_take().ok_or(Exhausted::AttemptsOfAccount)?;
         let bytes = match wanted.held {
-            Some(held) => Some(self.bytes(&account, held)?),
+            Some(held) => Some(bytes(all, &account, held)?),
             None => None,
         };
         // Of two workers that come here at a time one is the first.
@@ -200,27 +209,27 @@ impl Hanging {
         accounts.insert(Arc::clone(account), Arc::clone(&places));
         places
     }
+}
 
-    /// The bytes of a notification, which count once however many attempts share them.
-    fn bytes(
-        &self,
-        account: &Places,
-        held: &Arc<Reserved>,
-    ) -> Result<Arc<HangingBytes>, Exhausted> {
-        let mut hanging = held.hanging.lock();
-        if let Some(bytes) = hanging.upgrade() {
-            return Ok(bytes);
-        }
-        let in_all = self.all.try_take_bytes(held.bytes());
-        let in_all = in_all.ok_or(Exhausted::Bytes)?;
-        let of_account = account.try_take_bytes(held.bytes());
-        let bytes = Arc::new(HangingBytes {
-            _in_all: in_all,
-            _of_account: of_account.ok_or(Exhausted::BytesOfAccount)?,
-        });
-        *hanging = Arc::downgrade(&bytes);
-        Ok(bytes)
+/// The bytes of a notification, which count once however many attempts share them.
+fn bytes(
+    all: &Places,
+    account: &Places,
+    held: &Arc<Reserved>,
+) -> Result<Arc<HangingBytes>, Exhausted> {
+    let mut hanging = held.hanging.lock();
+    if let Some(bytes) = hanging.upgrade() {
+        return Ok(bytes);
     }
+    let in_all = all.try_take_bytes(held.bytes());
+    let in_all = in_all.ok_or(Exhausted::Bytes)?;
+    let of_account = account.try_take_bytes(held.bytes());
+    let bytes = Arc::new(HangingBytes {
+        _in_all: in_all,
+        _of_account: of_account.ok_or(Exhausted::BytesOfAccount)?,
+    });
+    *hanging = Arc::downgrade(&bytes);
+    Ok(bytes)
 }
 
 impl Drop for Hangs {

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dovecast_dispatch::driver::Target;
 use dovecast_dispatch::schedule::Schedule;
@@ -56,6 +57,11 @@ const KINDS: &[Kind] = &[
     },
 ];
 
+/// Longest time of an attempt of the driver `lua`: the dispatcher ends one after a minute, and what
+/// it ends counts as no failure of the script. Parts that are handed over again and take longer go
+/// on in the next.
+pub const LUA_ATTEMPT_LIMIT: Duration = Duration::from_secs(50);
+
 /// What drivers need besides their options.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -65,6 +71,8 @@ pub struct Surroundings {
     pub lua_host: Vec<OsString>,
     /// The script of all blocks with the driver `lua` that name none.
     pub lua_script_file: Option<String>,
+    /// Longest time of an attempt of the driver `lua` ([`LUA_ATTEMPT_LIMIT`]).
+    pub lua_attempt_limit: Duration,
 }
 
 /// Which events a driver gets.

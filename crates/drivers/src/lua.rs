@@ -124,8 +124,16 @@ impl LuaTarget {
         let asked = running.script.ask(&request, &self.options);
         let asked = tokio::time::timeout_at(until.into(), asked).await;
         match asked.unwrap_or_else(|_| Asked::Late(ALL.to_owned())) {
+            Asked::Answered(Answer::Done(done)) if done.is_full && !done.errors.is_empty() => {
+                let reason = match self.told(&done) {
+                    Handled::Failed { reason, .. } => format!("it has no memory left: {reason}"),
+                    _ => "it has no memory left".to_owned(),
+                };
+                self.died(&mut state, running.script, &reason).await
+            }
             Asked::Answered(Answer::Done(done)) => {
                 running.note(transaction, !done.errors.is_empty());
+                running.is_full = done.is_full;
                 state.running = Some(running);
                 let handled = self.told(&done);
                 if handled == Handled::Done {
@@ -162,6 +170,14 @@ impl LuaTarget {
         }
     }
 
+    /// Number of the process that is there, if the transaction is open in it.
+    pub async fn process_of(&self, transaction: &str) -> Option<u64> {
+        let state = self.state.lock().await;
+        let running = state.running.as_ref();
+        let running = running.filter(|running| running.open.contains_key(transaction));
+        running.map(|running| running.number)
+    }
+
     /// Counters since the start.
     pub fn stats(&self) -> LuaStats {
         self.counters.stats()
@@ -182,7 +198,7 @@ impl LuaTarget {
         let is_changed = state.file.has_changed(file) && settles_in.is_none();
         let is_outdated = |running: &Running| {
             let is_busy = |since: &Instant| since.elapsed() < OPEN_LIMIT;
-            let is_full = running.open.len() >= MAX_OPEN_TRANSACTIONS;
+            let is_full = running.is_full || running.open.len() >= MAX_OPEN_TRANSACTIONS;
             let may_end = is_full || !running.open.values().any(is_busy);
             may_end && (is_full || running.is_traced || is_changed)
         };
@@ -244,6 +260,8 @@ impl LuaTarget {
                     since: Instant::now(),
                     open: HashMap::new(),
                     is_traced,
+                    is_full: false,
+                    number: self.counters.stats().starts,
                 });
                 Ok(())
             }

@@ -14,10 +14,12 @@ pub(crate) mod user;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mlua::{AnyUserData, Function, Lua, Table};
 
 use crate::output::Output;
+use crate::watch::Watch;
 use crate::wire::{Level, Start};
 
 /// Makes a function whose errors are texts, as those of Dovecot's functions are: scripts put them
@@ -37,9 +39,26 @@ return function(call)
 end
 ";
 
+/// How long lua-socket waits as it comes, in seconds.
+const LUA_SOCKET_SECONDS: f64 = 60.0;
+
+/// Gives the HTTP of lua-socket a time limit that the function it is called in can outlive, where
+/// it has the one it comes with.
+const WITH_A_TIME_LIMIT: &str = "
+local require, limit = require, ...
+return function(name)
+  local module, where = require(name)
+  if name == 'socket.http' and type(module) == 'table' and module.TIMEOUT == 60 then
+    module.TIMEOUT = limit
+  end
+  return module, where
+end
+";
+
 /// What the functions of the API have in common.
 pub(crate) struct Host {
     output: Arc<Output>,
+    watch: Watch,
     user: Table,
     mailbox: Table,
     event: Table,
@@ -64,9 +83,15 @@ impl Host {
 }
 
 /// Puts the API into an interpreter.
-pub(crate) fn register(lua: &Lua, start: &Start, output: &Arc<Output>) -> mlua::Result<()> {
+pub(crate) fn register(
+    lua: &Lua,
+    start: &Start,
+    output: &Arc<Output>,
+    watch: &Watch,
+) -> mlua::Result<()> {
     let host = Rc::new(Host {
         output: Arc::clone(output),
+        watch: watch.clone(),
         user: user::metatable(lua)?,
         mailbox: mailbox::metatable(lua)?,
         event: event::metatable(lua, true)?,
@@ -98,7 +123,12 @@ pub(crate) fn register(lua: &Lua, start: &Start, output: &Arc<Output>) -> mlua::
     dovecot.set("http", http)?;
     dovecot.set("storage", storage::constants(lua)?)?;
     dovecot.set_metatable(Some(methods))?;
-    lua.globals().set("dovecot", dovecot)
+    lua.globals().set("dovecot", dovecot)?;
+    // What it asks of a server takes several steps, each of which may take so long.
+    let limit = (Duration::from_millis(start.time_limit_ms) / 3).as_secs_f64();
+    let require = lua.load(WITH_A_TIME_LIMIT).set_name("=dovecast");
+    let require: Function = require.call(limit.min(LUA_SOCKET_SECONDS))?;
+    lua.globals().set("require", require)
 }
 
 /// Has all functions of a table throw texts.

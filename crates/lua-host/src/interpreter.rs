@@ -20,7 +20,7 @@ pub(crate) fn load(start: &Start, output: &Arc<Output>, watch: &Watch) -> mlua::
     if start.is_traced {
         trace(&lua, Arc::clone(output), watch.clone())?;
     }
-    api::register(&lua, start, output)?;
+    api::register(&lua, start, output, watch)?;
     let name = start.script.display().to_string();
     let text = std::fs::read(&start.script)
         .map_err(|error| mlua::Error::runtime(format_args!("`{name}` cannot be read: {error}")))?;

@@ -29,6 +29,9 @@ const DEINIT: &str = "script_deinit";
 /// Longest time without a sign of life between two functions.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
+/// How much of its memory a script may keep, in percent: with more, what comes next has no room.
+const FULL_PERCENT: u64 = 90;
+
 /// A transaction that has begun.
 struct Open {
     user: Rc<User>,
@@ -68,7 +71,18 @@ impl Transactions {
         match self.called(part) {
             Ok(true) => Answer::Done(self.take_done()),
             Ok(false) => Answer::Unknown,
-            Err(error) => Answer::Failed(cut(error.to_string())),
+            Err(error) => match error.downcast_ref::<mlua::Error>() {
+                // The events themselves have no room any more.
+                Some(error) if is_out_of_memory(error) => {
+                    self.error("the events", error);
+                    Answer::Done(self.take_done())
+                }
+                _ => {
+                    // What came of this one is told of no other.
+                    drop(self.take_done());
+                    Answer::Failed(cut(error.to_string()))
+                }
+            },
         }
     }
 
@@ -187,6 +201,7 @@ impl Transactions {
     }
 
     fn error(&mut self, function: &str, error: &mlua::Error) {
+        self.done.is_full |= is_out_of_memory(error);
         if self.done.errors.len() < MAX_ERRORS {
             self.done.errors.push(ScriptError {
                 function: function.to_owned(),
@@ -200,7 +215,30 @@ impl Transactions {
     fn take_done(&mut self) -> Done {
         let mut done = std::mem::take(&mut self.done);
         done.dropped_lines = self.output.take_dropped();
-        done.memory_bytes = u64::try_from(self.lua.used_memory()).unwrap_or(u64::MAX);
+        done.is_full |= self.is_full();
+        done.memory_bytes = self.memory_bytes();
         done
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        u64::try_from(self.lua.used_memory()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether what the script keeps leaves no room: it may catch the errors that it gets then.
+    fn is_full(&self) -> bool {
+        let most = self.start.memory_limit_bytes / 100 * FULL_PERCENT;
+        // What nobody holds any more is there until it is collected.
+        self.memory_bytes() > most && (self.lua.gc_collect().is_err() || self.memory_bytes() > most)
+    }
+}
+
+/// Whether there was no memory, for the interpreter or for a function of ours that it has called.
+fn is_out_of_memory(error: &mlua::Error) -> bool {
+    match error {
+        mlua::Error::MemoryError(_) => true,
+        mlua::Error::CallbackError { cause, .. }
+        | mlua::Error::WithContext { cause, .. }
+        | mlua::Error::BadArgument { cause, .. } => is_out_of_memory(cause),
+        _ => false,
     }
 }

@@ -17,6 +17,9 @@ use crate::wire::Answer;
 /// How much longer a function may take whose interpreter has a hook.
 const TRACE_GRACE: Duration = Duration::from_secs(1);
 
+/// Tenths of the time of a function that it may wait for an answer.
+const WAIT_TENTHS: u32 = 9;
+
 /// The function that runs.
 struct Current {
     name: String,
@@ -92,6 +95,16 @@ impl Watch {
         let state = self.state();
         let current = state.current.as_ref()?;
         (current.since.elapsed() >= self.0.limit).then(|| current.name.clone())
+    }
+
+    /// How long what the function that runs waits for may take, so that the function has time left
+    /// to see that it did not come.
+    pub(crate) fn time_to_wait(&self) -> Duration {
+        let waits = self.0.limit / 10 * WAIT_TENTHS;
+        let state = self.state();
+        let ran = state.current.as_ref();
+        let ran = ran.map_or(Duration::ZERO, |current| current.since.elapsed());
+        waits.saturating_sub(ran)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -124,6 +124,8 @@ pub struct Done {
     pub calls: u64,
     /// What the interpreter has allocated, in bytes.
     pub memory_bytes: u64,
+    /// Whether there is no memory left for what comes next: the script keeps too much.
+    pub is_full: bool,
 }
 
 /// An error of a function of the script.

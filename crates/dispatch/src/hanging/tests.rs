@@ -93,6 +93,23 @@ fn an_account_holds_part_of_the_memory_and_all_together_leave_the_rest() {
 }
 
 #[test]
+fn drivers_of_the_configuration_have_places_whatever_accounts_hold() {
+    let (budget, mut taken) = (budget(), Vec::new());
+    let hanging = hanging(&budget);
+    for account in ["1", "2", "3", "4", "5"] {
+        let (of, _) = take_all(&hanging, account, || budget.try_take(MB));
+        taken.push(of);
+    }
+    let own = take(&hanging, EVERY_ACCOUNT, budget.try_take(MB).as_ref());
+    assert!(own.is_ok(), "{own:?}");
+    let hanging = self::hanging(&budget);
+    for account in ["1", "2", "3", "4"] {
+        taken.push(take_all(&hanging, account, || None).0);
+    }
+    assert!(take(&hanging, EVERY_ACCOUNT, None).is_ok());
+}
+
+#[test]
 fn what_attempts_share_counts_once_until_none_of_them_hangs() {
     let budget = budget();
     let hanging = hanging(&budget);

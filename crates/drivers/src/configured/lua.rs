@@ -8,6 +8,7 @@
 
 mod earlier;
 mod missing;
+mod repeating;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use super::{Events, Known, Made, Serving, Surroundings};
 use crate::lua::{Flavour, Handled, LuaOptions, LuaTarget, Transaction};
 use earlier::Earlier;
 use missing::Missing;
+use repeating::Repeating;
 
 /// The options; those of one meaning are one.
 pub(super) const OPTIONS: &[Known] = &[
@@ -45,9 +47,6 @@ const LATER_RETRY_SECONDS: u64 = 60;
 const KEPT_SECONDS: u64 = 24 * 60 * 60;
 /// Most that is added to such a time or taken off it, in percent.
 const JITTER_PERCENT: u32 = 20;
-/// Longest time of an attempt, with all parts that are handed over again: the dispatcher ends one
-/// after a minute, and what it ends counts as no failure of the script.
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(50);
 /// How long an attempt waits for the next process of a script whose last one has died.
 const PROCESS_WAIT: Duration = Duration::from_secs(8);
 /// How often it is asked meanwhile whether the script was mended.
@@ -63,6 +62,8 @@ pub(super) fn make(
     let lua = Arc::new(LuaDriver {
         target,
         earlier: Mutex::default(),
+        repeating: Repeating::default(),
+        attempt_limit: surroundings.lua_attempt_limit,
         missing: Missing::default(),
     });
     Ok(Made {
@@ -155,6 +156,8 @@ fn script(options: &Options<'_>, surroundings: &Surroundings) -> Result<PathBuf,
 pub struct LuaDriver {
     target: LuaTarget,
     earlier: Mutex<Earlier>,
+    repeating: Repeating,
+    attempt_limit: Duration,
     missing: Missing,
 }
 
@@ -223,7 +226,7 @@ impl LuaDriver {
     /// Waits for a process for a moment, if there is none.
     async fn handle_soon(&self, transaction: &Transaction) -> Handled {
         let now = Instant::now();
-        let (until, process_until) = (now + ATTEMPT_LIMIT, now + PROCESS_WAIT);
+        let (until, process_until) = (now + self.attempt_limit, now + PROCESS_WAIT);
         loop {
             let handled = self.handle(transaction, until).await;
             let Handled::Failed {
@@ -244,16 +247,32 @@ impl LuaDriver {
 
     /// Hands a transaction over, and before it what the process has not seen of it.
     async fn handle(&self, transaction: &Transaction, until: Instant) -> Handled {
-        let handled = self.target.handle(transaction, until).await;
-        if handled != Handled::NotBegun {
-            return handled;
+        let id = &*transaction.id;
+        let process = self.target.process_of(id).await;
+        let done = self.repeating.done(id, process);
+        if done == 0 {
+            let handled = self.target.handle(transaction, until).await;
+            if handled != Handled::NotBegun {
+                return handled;
+            }
         }
-        let before = self.earlier().of(&transaction.id);
-        for part in &before {
+        let before = self.earlier().of(id);
+        let mut longest = Duration::ZERO;
+        for done in done.. {
+            if !repeating::is_time(until, longest) {
+                let process = self.target.process_of(id).await;
+                self.repeating.note(id, process, done);
+                return repeating::goes_on(done, before.len());
+            }
+            let Some(part) = before.get(done) else {
+                break;
+            };
+            let began = Instant::now();
             let handled = self.target.handle(part, until).await;
             if handled != Handled::Done {
                 return handled;
             }
+            longest = longest.max(began.elapsed());
         }
         if before.is_empty() && transaction.events.is_empty() {
             // No process has what was to end.

@@ -67,6 +67,7 @@ fn made(block: &Block) -> Result<ConfiguredDriver, String> {
         sockets: Sockets::default(),
         lua_host: Vec::new(),
         lua_script_file: None,
+        lua_attempt_limit: crate::configured::LUA_ATTEMPT_LIMIT,
     };
     block.make(&surroundings).map_err(|error| error.to_string())
 }

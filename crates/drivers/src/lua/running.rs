@@ -13,6 +13,10 @@ pub(super) struct Running {
     /// Transactions that have begun, and when they were last heard of.
     pub(super) open: HashMap<String, Instant>,
     pub(super) is_traced: bool,
+    /// Whether the script keeps so much that there is no room for what comes next.
+    pub(super) is_full: bool,
+    /// Which process of the script it is.
+    pub(super) number: u64,
 }
 
 impl Running {

@@ -24,6 +24,7 @@ cases!(
     what_a_script_has_started_is_killed_with_its_process,
     what_a_script_has_started_ends_with_the_server,
     memory_is_bounded,
+    a_script_that_keeps_too_much_is_started_again,
     a_script_that_ends_its_process_is_started_again,
     a_transaction_ends_with_its_process,
     what_takes_longer_than_there_is_time_is_killed,
@@ -256,6 +257,34 @@ async fn memory_is_bounded() -> Result<()> {
         script.write(WELL)?;
         script.done(&[mail(1)]).await?;
         assert!(script.target.stats().memory_bytes < 16 * 1024 * 1024);
+    }
+    Ok(())
+}
+
+async fn a_script_that_keeps_too_much_is_started_again() -> Result<()> {
+    // One that gets the errors, and one that catches them.
+    for (name, keeps) in [
+        ("keeps", "kept[#kept + 1] = ('x'):rep(2 ^ 20) .. #kept"),
+        (
+            "catches",
+            "pcall(function() for i = 1, 8 do kept[#kept + 1] = ('x'):rep(2 ^ 17) .. #kept end end)",
+        ),
+    ] {
+        let text = format!(
+            "kept = {{}}\n{BEGIN}{END}function dovecot_lua_notify_event_message_new()\n{keeps}\nend\n"
+        );
+        let script = Script::with(name, &text, |options| {
+            options.memory_limit_bytes = 16 * 1024 * 1024;
+        })?;
+        let mut failures = 0;
+        for _ in 0..50 {
+            while let Handled::Failed { retry_after, .. } = script.handle(&[mail(1)]).await {
+                failures += 1;
+                assert!(failures < 20, "{name}: {}", script.log());
+                tokio::time::sleep(retry_after.unwrap_or_default()).await;
+            }
+        }
+        assert!(script.target.stats().starts > 2, "{name}: it is never full");
     }
     Ok(())
 }

@@ -137,6 +137,7 @@ async fn told_ox(address: SocketAddr, ca_file: Option<&str>) -> Outcome {
         sockets: Sockets::default(),
         lua_host: Vec::new(),
         lua_script_file: None,
+        lua_attempt_limit: std::time::Duration::ZERO,
     };
     let driver = block.make(&surroundings).expect("a driver");
     driver.target.open().deliver(&new_mail()).await.outcome

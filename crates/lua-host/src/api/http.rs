@@ -110,7 +110,9 @@ pub(super) fn request_metatable(lua: &Lua) -> mlua::Result<Table> {
             let taken = request.borrow_mut().take();
             taken.ok_or_else(|| mlua::Error::runtime("the request was submitted before"))
         })?;
-        object(lua, taken.submit(), &host(lua)?.http_response)
+        let host = host(lua)?;
+        let response = taken.submit(host.watch.time_to_wait());
+        object(lua, response, &host.http_response)
     };
     methods(
         lua,

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_drivers::configured::options::Written;
-use dovecast_drivers::configured::{Block, ConfiguredDriver, Surroundings};
+use dovecast_drivers::configured::{Block, ConfiguredDriver, LUA_ATTEMPT_LIMIT, Surroundings};
 use dovecast_drivers::http::sockets::Sockets;
 use serde::{Deserialize, Deserializer, de};
 
@@ -135,6 +135,7 @@ impl Config {
             sockets: sockets.clone(),
             lua_host: [OWN_PROGRAM, LUA_HOST].map(OsString::from).into(),
             lua_script_file: self.push_notification.lua_script_file.clone(),
+            lua_attempt_limit: LUA_ATTEMPT_LIMIT,
         };
         let blocks = self.push_notification.blocks.values();
         let made = blocks.map(|block| Ok(fetched(block, absent)?.make(&surroundings)?));

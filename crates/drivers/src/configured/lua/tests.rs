@@ -15,6 +15,7 @@ fn surroundings(script_of_all: Option<&str>) -> Surroundings {
         sockets: Sockets::default(),
         lua_host: Vec::new(),
         lua_script_file: script_of_all.map(str::to_owned),
+        lua_attempt_limit: crate::configured::LUA_ATTEMPT_LIMIT,
     }
 }
 

@@ -52,6 +52,7 @@ fn target(driver: &str) -> Arc<dyn Target> {
         sockets: Sockets::default(),
         lua_host: Vec::new(),
         lua_script_file: None,
+        lua_attempt_limit: std::time::Duration::ZERO,
     };
     let made = block(driver, &[]).make(&surroundings);
     made.expect("a driver").target

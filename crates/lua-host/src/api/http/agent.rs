@@ -128,14 +128,16 @@ fn certificates(key: &str, file: &str) -> Result<Vec<Certificate<'static>>, Stri
 }
 
 impl Request {
-    /// Sends it, several times if it has to be, and waits for what comes of it.
-    pub(super) fn submit(self) -> Response {
+    /// Sends it, several times if it has to be, and waits for what comes of it: `longest` at most,
+    /// whatever the script says.
+    pub(super) fn submit(self, longest: Duration) -> Response {
         let settings = &self.client.settings;
         let attempts = settings.attempts(&self.method);
-        let until = settings.absolute_timeout.map(|time| Instant::now() + time);
+        let longest = settings.absolute_timeout.unwrap_or(longest).min(longest);
+        let until = Instant::now() + longest;
         let mut attempt = 1;
         loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = until.saturating_duration_since(Instant::now());
             let answer = self.attempt(left);
             let delay = match &answer {
                 Ok(response) => self.delay(response),
@@ -144,7 +146,7 @@ impl Request {
                 }
                 Err(_) => None,
             };
-            let is_in_time = |delay| until.is_none_or(|until| Instant::now() + delay < until);
+            let is_in_time = |delay| Instant::now() + delay < until;
             match delay {
                 Some(delay) if attempt < attempts && is_in_time(delay) => {
                     std::thread::sleep(delay);
@@ -172,7 +174,7 @@ impl Request {
         }
     }
 
-    fn attempt(&self, left: Option<Duration>) -> Result<Response, Error> {
+    fn attempt(&self, left: Duration) -> Result<Response, Error> {
         let request = http::Request::builder()
             .method(self.method.clone())
             .uri(self.url.clone());
@@ -186,7 +188,7 @@ impl Request {
             agent.run(
                 request
                     .timeout_per_call(timeout)
-                    .timeout_global(left)
+                    .timeout_global(Some(left))
                     .build(),
             )
         } else {
@@ -194,7 +196,7 @@ impl Request {
             agent.run(
                 request
                     .timeout_per_call(timeout)
-                    .timeout_global(left)
+                    .timeout_global(Some(left))
                     .build(),
             )
         }?;

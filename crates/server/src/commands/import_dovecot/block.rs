@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use dovecast_drivers::configured::options::{OptionError, Written, read_time};
-use dovecast_drivers::configured::{Block, BlockError, Surroundings};
+use dovecast_drivers::configured::{Block, BlockError, LUA_ATTEMPT_LIMIT, Surroundings};
 use dovecast_drivers::http::sockets::Sockets;
 
 use super::comments;
@@ -51,7 +51,7 @@ pub(super) fn imported(driver: &Driver, found: &Configuration) -> String {
     if made.kind == "lua" {
         made.find_script(found);
         made.settings = made.settings.or_else(|| found.settings.clone());
-        made.leave_out_hidden_settings();
+        made.read_settings();
     }
     made.bound_time();
     let left_out = made.check();
@@ -61,24 +61,38 @@ pub(super) fn imported(driver: &Driver, found: &Configuration) -> String {
     }
     text += &made.block();
     if made.kind == "lua" && !found.plugin.is_empty() {
-        text += &plugin(&found.plugin);
+        text += &plugin(&found.plugin, found.series);
     }
     text
 }
 
 /// What a script asks for by name.
-fn plugin(settings: &BTreeMap<String, String>) -> String {
+fn plugin(settings: &BTreeMap<String, String>, series: Series) -> String {
     let mut shown = settings.clone();
     let mut lines = vec!["What the script may ask for with plugin_getenv().".to_owned()];
-    lines.extend(leave_out_hidden(&mut shown));
+    lines.extend(as_a_script_reads(&mut shown, series));
     format!("{}plugin = {}\n", comments(&lines), table(&shown))
 }
 
-/// Leaves out what doveconf hides of the settings of a script, and says so.
-fn leave_out_hidden(settings: &mut BTreeMap<String, String>) -> Vec<String> {
+/// Makes of the settings of a script what Dovecot has them read, without what doveconf hides; says
+/// what is another.
+fn as_a_script_reads(settings: &mut BTreeMap<String, String>, series: Series) -> Vec<String> {
     let hidden = settings.extract_if(.., |_, value| is_hidden(value));
     let note = |(key, _)| format!("{key} is left out: {UNHIDE}");
-    hidden.map(note).collect()
+    let mut notes: Vec<_> = hidden.map(note).collect();
+    for (key, value) in settings.iter_mut() {
+        let (read, variables) = plain(value, series);
+        *value = read;
+        notes.extend(not_replaced(key, &variables));
+    }
+    notes
+}
+
+/// What is said of variables in a value.
+fn not_replaced(key: &str, variables: &[String]) -> Option<String> {
+    let named = variables.join(", ");
+    let note = format!("{key}: {named} is a variable of Dovecot's, which is not replaced here.");
+    (!variables.is_empty()).then_some(note)
 }
 
 /// A block that is being made.
@@ -117,13 +131,7 @@ impl Making {
         let is_truth = self.series == Series::V2_3 && key == "user_from_metadata";
         let value = written.filter(|_| !is_truth).map(|written| {
             let (value, variables) = plain(written, self.series);
-            if !variables.is_empty() {
-                let note = format!(
-                    "{key}: {} is a variable of Dovecot's, which is not replaced here.",
-                    variables.join(", ")
-                );
-                self.notes.push(note);
-            }
+            self.notes.extend(not_replaced(key, &variables));
             value
         });
         self.options.push((key.to_owned(), value));
@@ -163,7 +171,7 @@ impl Making {
                     format!("file={own} is not what Dovecot runs: {SCRIPT_FILE} goes first.");
                 self.notes.push(note);
             }
-            self.set("file", script.clone());
+            self.set("file", plain(script, self.series).0);
         } else if self.get("file").is_none()
             && let Some(script) = found.plugin.get(MAIL_SCRIPT)
         {
@@ -171,13 +179,14 @@ impl Making {
                 "No file is named: Dovecot uses the script of its plugin mail_lua ({MAIL_SCRIPT})."
             );
             self.notes.push(note);
-            self.set("file", script.clone());
+            self.set("file", plain(script, self.series).0);
         }
     }
 
-    fn leave_out_hidden_settings(&mut self) {
+    fn read_settings(&mut self) {
         if let Some(settings) = &mut self.settings {
-            self.notes.extend(leave_out_hidden(settings));
+            let notes = as_a_script_reads(settings, self.series);
+            self.notes.extend(notes);
         }
     }
 
@@ -238,6 +247,7 @@ impl Making {
                 sockets: Sockets::default(),
                 lua_host: Vec::<OsString>::new(),
                 lua_script_file: None,
+                lua_attempt_limit: LUA_ATTEMPT_LIMIT,
             };
             let error = match self.checked().make(&surroundings) {
                 Ok(_) => return None,

@@ -36,7 +36,7 @@ fn drivers_of_2_3_become_blocks() {
         "# 2.3.19.1: /etc/dovecot/dovecot.conf
 mail_plugins = notify push_notification
 plugin {
-  push_lua_url = http://127.0.0.1:9000/handler
+  push_lua_url = http://login:p%%40ss@h/%u
   push_notification_driver = ox:url=http://login:p%%40ss@h:8009/n user_from_metadata=no timeout_msecs=5000
   push_notification_driver2 = lua:file=/etc/dovecot/push.lua
   push_notification_driver3 = kafka:topic=a
@@ -51,7 +51,7 @@ protocol lmtp {
         &[
             "[push_notification.ox1]\ndriver = \"ox\"\nurl = \"http://login:p%40ss@h:8009/n\"\nuser_from_metadata = true\ntimeout_msecs = \"5000\"\n",
             "[push_notification.lua2]\ndriver = \"lua\"\nfile = \"/etc/dovecot/push.lua\"\n",
-            "plugin = { \"push_lua_url\" = \"http://127.0.0.1:9000/handler\" }",
+            "# push_lua_url: `%u` is a variable of Dovecot's, which is not replaced here.\nplugin = { \"push_lua_url\" = \"http://login:p%40ss@h/%u\" }",
             "# kafka3: the driver `kafka` is dovecast's own plugin, it stays in Dovecot.\n",
             "# mine5: there is no driver `mine` here, it stays in Dovecot.\n",
             "#     push_notification_driver = kafka:detail=full keyword_prefix= userdb=uid,gid,home metadata=/private/vendor/vendor.dovecot/http-notify\n",
