@@ -131,6 +131,14 @@ pub enum GuardError {
         /// The first that was refused.
         address: IpAddr,
     },
+    /// The port is another network's.
+    #[error("`{host}` has a port that `allowed_networks` of [dispatch] names for other hosts only")]
+    Port {
+        /// The name, or the address itself.
+        host: String,
+        /// The first that was refused.
+        address: IpAddr,
+    },
     /// The host is this one, at an address that others reach.
     #[error(
         "`{host}` is this server itself, which `[dispatch] allowed_networks` of its configuration does not allow"
@@ -147,6 +155,7 @@ pub enum GuardError {
 enum Refused {
     NotAllowed,
     Own,
+    Port,
 }
 
 impl Guard {
@@ -205,7 +214,11 @@ impl Guard {
     /// Whether endpoints may be saved with this port: most ports, and those that an allowed network
     /// names. What was saved with another is delivered to all the same.
     pub fn takes_port(&self, port: u16) -> bool {
-        ports::is_usual(port) || self.allowed.iter().any(|network| network.names(port))
+        ports::is_usual(port) || self.names_port(port)
+    }
+
+    fn names_port(&self, port: u16) -> bool {
+        self.allowed.iter().any(|network| network.names(port))
     }
 
     fn check(&self, address: SocketAddr) -> Result<(), Refused> {
@@ -219,6 +232,10 @@ impl Guard {
         }
         if self.own.contains(address.ip()) {
             return Err(Refused::Own);
+        }
+        // A port that endpoints may have as a network names it is open in that network only.
+        if !ports::is_usual(address.port()) && self.names_port(address.port()) {
+            return Err(Refused::Port);
         }
         Ok(())
     }
@@ -254,6 +271,10 @@ impl Guard {
                 address,
             }),
             Some((address, Refused::Own)) => Err(GuardError::Own {
+                host: name(),
+                address,
+            }),
+            Some((address, Refused::Port)) => Err(GuardError::Port {
                 host: name(),
                 address,
             }),
@@ -294,96 +315,4 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_public_addresses_are_allowed() {
-        for (address, expected) in [
-            ("8.8.8.8", true),
-            ("172.32.0.1", true),
-            ("2606:4700::1111", true),
-            ("127.0.0.1", false),
-            ("127.9.9.9", false),
-            ("0.0.0.0", false),
-            ("10.1.2.3", false),
-            ("172.16.0.1", false),
-            ("172.31.255.255", false),
-            ("192.168.1.1", false),
-            ("169.254.169.254", false),
-            ("100.64.0.1", false),
-            ("198.18.0.1", false),
-            ("224.0.0.1", false),
-            ("255.255.255.255", false),
-            ("::", false),
-            ("::1", false),
-            ("::ffff:127.0.0.1", false),
-            ("::ffff:8.8.8.8", true),
-            ("::127.0.0.1", false),
-            ("64:ff9b::10.0.0.1", false),
-            ("64:ff9b::8.8.8.8", true),
-            ("2002:7f00:1::", false),
-            ("2002:0808:0808::", true),
-            ("2001::1", false),
-            ("2001:db8::1", false),
-            ("fe80::1", false),
-            ("fc00::1", false),
-            ("fd12::1", false),
-            ("ff02::1", false),
-            ("3ffe::1", false),
-            ("3fff:1::1", false),
-            ("192.52.193.1", false),
-            ("192.175.48.1", false),
-        ] {
-            let parsed = SocketAddr::new(address.parse().expect(address), 443);
-            assert_eq!(Guard::new(&[]).allows(parsed), expected, "{address}");
-        }
-    }
-
-    #[test]
-    fn a_network_of_the_configuration_is_allowed_in_each_form() {
-        let guard = Guard::new(&["127.0.0.0/8".parse().expect("a network")]);
-        for address in ["127.0.0.1", "::ffff:127.0.0.1"] {
-            let address = SocketAddr::new(address.parse().expect("an address"), 25);
-            assert!(guard.allows(address), "{address}");
-        }
-        assert!(!guard.allows("10.0.0.1:80".parse().expect("an address")));
-    }
-
-    /// A host whose interface has a public address.
-    fn at_8_8_8_8(allowed: &[&str]) -> Guard {
-        let allowed = allowed.iter().map(|text| text.parse().expect("a network"));
-        let allowed: Vec<_> = allowed.collect();
-        let own = OwnAddresses::found_by(|| Ok([Ipv4Addr::new(8, 8, 8, 8).into()].into()));
-        Guard {
-            own: Arc::new(own),
-            ..Guard::new(&allowed)
-        }
-    }
-
-    #[tokio::test]
-    async fn the_own_addresses_of_the_host_are_refused_unless_allowed() {
-        let own = url::Host::Ipv4(Ipv4Addr::new(8, 8, 8, 8));
-        let other = url::Host::Ipv4(Ipv4Addr::new(8, 8, 4, 4));
-        let guard = at_8_8_8_8(&[]);
-        guard.addresses(&other, 443).await.expect("another host");
-        let refused = guard.addresses(&own, 443).await.expect_err("the own");
-        let expected = "`8.8.8.8` is this server itself, which `[dispatch] allowed_networks` of its configuration does not allow";
-        assert_eq!(refused.to_string(), expected);
-        let mapped: SocketAddr = "[::ffff:8.8.8.8]:443".parse().expect("an address");
-        assert!(!guard.allows(mapped) && guard.refuses_as_own(mapped));
-        let private = "10.0.0.1:443".parse().expect("an address");
-        assert!(!guard.allows(private) && !guard.refuses_as_own(private));
-        let guard = at_8_8_8_8(&["8.8.8.8:8443"]);
-        guard.addresses(&own, 8443).await.expect("it is allowed");
-        assert!(guard.addresses(&own, 443).await.is_err());
-    }
-
-    #[test]
-    fn ports_are_usual_ones_and_those_that_are_named() {
-        let guard = at_8_8_8_8(&["10.0.0.0/8:81", "127.0.0.1"]);
-        for (port, expected) in [(80, true), (81, true), (82, false), (25, false)] {
-            assert_eq!(guard.takes_port(port), expected, "{port}");
-        }
-    }
-}
+mod tests;

@@ -33,12 +33,17 @@ const NEVER_SENT: [&str; 18] = [
 const OF_WEBHOOKS: &str = "webhook-";
 /// Headers that are not saved, but sent where an endpoint has had them before this was so: others
 /// that say who somebody is, or that open the metadata of a cloud's hosts.
-const NOT_SAVED: [&str; 5] = [
+const NOT_SAVED: [&str; 10] = [
+    "cf-connecting-ip",
     "client-ip",
     "expect",
+    "fastly-client-ip",
+    "metadata",
     "metadata-flavor",
     "true-client-ip",
     "x-client-ip",
+    "x-cluster-client-ip",
+    "x-google-metadata-request",
 ];
 /// What families of such headers begin with.
 const NOT_SAVED_FAMILIES: [&str; 8] = [
@@ -197,6 +202,12 @@ mod tests {
             ("X-HTTP-Method-Override", "1", Some(HeaderError::Ours)),
             ("Metadata-Flavor", "Google", Some(HeaderError::Ours)),
             ("X-aws-ec2-metadata-token", "1", Some(HeaderError::Ours)),
+            ("Metadata", "true", Some(HeaderError::Ours)),
+            ("X-Google-Metadata-Request", "True", Some(HeaderError::Ours)),
+            ("CF-Connecting-IP", "1.2.3.4", Some(HeaderError::Ours)),
+            ("X-Cluster-Client-IP", "1.2.3.4", Some(HeaderError::Ours)),
+            ("Fastly-Client-IP", "1.2.3.4", Some(HeaderError::Ours)),
+            ("X-Metadata", "1", None),
             ("Expect", "100-continue", Some(HeaderError::Ours)),
             ("Proxy-X", "1", Some(HeaderError::Ours)),
             ("X-Forward", "1", None),

@@ -232,10 +232,11 @@ impl Connection {
     /// Reads the body of an answer, and drops it; `false`: it did not end within the limits, or not
     /// as it should, and the connection is no good any more.
     pub async fn finish(&mut self, answer: Answer, limits: BodyLimits) -> bool {
-        self.finish_with(answer, limits, |_| {}).await
+        self.finish_with(answer, limits, |_| {}).await && self.is_usable()
     }
 
-    /// Reads the body of an answer, and hands it over piece by piece.
+    /// Reads the body of an answer, and hands it over piece by piece. Whether it ended within the
+    /// limits, and as it should: the connection may be closed all the same.
     pub async fn finish_with(
         &mut self,
         answer: Answer,
@@ -259,7 +260,7 @@ impl Connection {
         })
         .await;
         self.was_used = true;
-        self.is_usable()
+        true
     }
 
     /// Whether a body ends after at most so many bytes.

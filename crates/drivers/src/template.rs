@@ -4,13 +4,14 @@
 //! write a name that is not there is an error, so that a mistake is not delivered; to ask for it is
 //! none. An error never cites a value: those are of a mail.
 
+mod bounded;
 mod filters;
 pub mod host;
 mod source;
 mod variables;
 mod words;
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use bounded::Bounded;
 pub use source::Templates;
 pub(crate) use source::Words;
 pub(crate) use variables::Variables;
@@ -26,6 +28,8 @@ pub(crate) use variables::Variables;
 pub const MAX_SOURCE_BYTES: usize = 64 * 1024;
 /// Most bytes that a template writes.
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
+/// Most bytes that one of ours writes: the longest message, and what stands around it.
+const MAX_OUTPUT_BYTES_OF_OURS: usize = 2 * MAX_OUTPUT_BYTES;
 /// Most steps of a template: what a body of some kB takes is a hundredth.
 const MAX_STEPS: u64 = 50_000;
 /// Deepest nesting of macros and blocks.
@@ -49,6 +53,7 @@ pub enum Form {
 pub struct Template {
     source: Box<str>,
     form: Form,
+    is_ours: bool,
 }
 
 /// Why there is no body.
@@ -126,6 +131,13 @@ impl Form {
 static ENVIRONMENT: LazyLock<Environment<'static>> =
     LazyLock::new(|| environment(UndefinedBehavior::SemiStrict));
 
+/// The environment of templates of ours, whose steps go by what they write.
+static OURS: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = environment(UndefinedBehavior::SemiStrict);
+    environment.set_fuel(None);
+    environment
+});
+
 /// An environment in which a name that is not there is no error: for a notification of which
 /// nothing is known.
 static TRIAL: LazyLock<Environment<'static>> =
@@ -157,7 +169,7 @@ impl Template {
         let template = environment.template_from_named_str(form.name(), source);
         let template = template.map_err(|error| told(&error, source, true))?;
         // Names of filters are looked up only when they are used.
-        let tried = template.render_captured_to(Value::UNDEFINED, Bounded(Vec::new()));
+        let tried = template.render_captured_to(Value::UNDEFINED, Bounded::new(MAX_OUTPUT_BYTES));
         if let Err(error) = tried
             && is_of_any_notification(error.kind())
         {
@@ -166,21 +178,35 @@ impl Template {
         Ok(Self {
             source: source.into(),
             form,
+            is_ours: false,
+        })
+    }
+
+    /// Checks a template that is part of this program: it makes a body of any notification.
+    pub(crate) fn ours(source: &str, form: Form) -> Result<Self, TemplateError> {
+        let template = Self::new(source, form)?;
+        Ok(Self {
+            is_ours: true,
+            ..template
         })
     }
 
     /// Makes the body.
     pub fn render(&self, variables: &impl Serialize) -> Result<Bytes, TemplateError> {
-        let environment: &Environment<'_> = &ENVIRONMENT;
+        let (environment, most): (&Environment<'_>, _) = if self.is_ours {
+            (&OURS, MAX_OUTPUT_BYTES_OF_OURS)
+        } else {
+            (&ENVIRONMENT, MAX_OUTPUT_BYTES)
+        };
         let fail = |error: Error| told(&error, &self.source, false);
         let template = environment
             .template_from_named_str(self.form.name(), &self.source)
             .map_err(fail)?;
-        let mut out = Bounded(Vec::new());
+        let mut out = Bounded::new(most);
         template
             .render_captured_to(Value::from(minijinja::value::Serde(variables)), &mut out)
             .map_err(fail)?;
-        let Bounded(out) = out;
+        let out = out.into_bytes();
         match self.form {
             Form::Json => checked(out),
             Form::Fields => fields(&checked(out)?),
@@ -245,23 +271,6 @@ fn told(error: &Error, source: &str, is_static: bool) -> TemplateError {
             reason,
         },
         (None, None) => TemplateError::Somewhere(reason),
-    }
-}
-
-/// Takes so many bytes.
-struct Bounded(Vec<u8>);
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -336,9 +336,11 @@ impl Target for WebhookTarget {
         let origin = &self.webhook.origin;
         Box::pin(async move {
             match self.guard.addresses(&origin.host, origin.port).await {
-                Err(error @ (GuardError::NotAllowed { .. } | GuardError::Own { .. })) => {
-                    Some(error.to_string())
-                }
+                Err(
+                    error @ (GuardError::NotAllowed { .. }
+                    | GuardError::Own { .. }
+                    | GuardError::Port { .. }),
+                ) => Some(error.to_string()),
                 // A name that is not found today may be there tomorrow.
                 Err(GuardError::Lookup { .. }) | Ok(_) => None,
             }

@@ -1,7 +1,8 @@
 //! The status of the answer that is under way, noted beside hyper's own reading.
 //!
 //! Where hyper refuses the headers of an answer, its status still says whether the endpoint has
-//! what it was sent. Of interim answers (1xx) nothing is noted but that they came.
+//! what it was sent. Of interim answers (1xx) nothing is noted but that they came: the next head
+//! is read as the first one was.
 
 use std::io;
 use std::pin::Pin;
@@ -21,6 +22,10 @@ const CODE: u32 = 9;
 const END: u32 = 12;
 /// Place after something that is no status line.
 const NONE: u32 = 13;
+/// Places in the head of an interim answer: in a line, at the beginning of one, behind the head.
+const LINE: u32 = 14;
+const NEXT_LINE: u32 = 15;
+const AGAIN: u32 = 16;
 /// Bits of the code; the place is above them.
 const CODE_BITS: u32 = 16;
 
@@ -53,9 +58,14 @@ impl StatusLine {
         let (mut place, mut code) = (noted >> CODE_BITS, noted & 0xffff);
         for byte in bytes {
             (place, code) = match (place, *byte) {
-                (END | NONE, _) => break,
+                (END, _) if code >= 200 => break,
+                (NONE, _) => break,
+                (NEXT_LINE, b'\n') => (AGAIN, 0),
+                (END | LINE, b'\n') | (NEXT_LINE, b'\r') => (NEXT_LINE, code),
+                (END | LINE | NEXT_LINE, _) => (LINE, code),
                 // What some send behind the body of the answer before (RFC 9112, 2.2).
-                (0, b'\r' | b'\n') => (0, 0),
+                (0 | AGAIN, b'\r' | b'\n') => (place, 0),
+                (AGAIN, byte) if BEGINNING[0] == byte => (1, 0),
                 (VERSION, b'0'..=b'9') => (BLANK, 0),
                 // Some send more than one blank.
                 (BLANK | CODE, b' ') => (CODE, 0),
@@ -140,6 +150,16 @@ mod tests {
             ("\r\nHTTP/1.1  204 No Content", Some(204)),
             ("HTTP/1.1 20", None),
             ("HTTP/1.1 100 Continue\r\n\r\n", None),
+            (
+                "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n",
+                Some(200),
+            ),
+            (
+                "HTTP/1.1 100\n\nHTTP/1.1 102 a\n\nHTTP/1.0 503 b\n",
+                Some(503),
+            ),
+            ("HTTP/1.1 103 \r\nA: HTTP/1.1 200 OK\r\n", None),
+            ("HTTP/1.1 103 \r\n\r\nhello HTTP/1.1 200", None),
             ("HTTP/2 200\r\n", None),
             ("hello HTTP/1.1 200", None),
             ("", None),

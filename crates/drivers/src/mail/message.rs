@@ -94,15 +94,13 @@ fn why(notification: &Notification, server: &Server) -> Option<&'static str> {
     if event.user.is_some_and(|user| server.gets_bounces(&user)) {
         return Some("not sent: it came to the address that mails are sent from");
     }
-    let is_ours = if let Some(id) = &event.message_id {
-        server.is_message_id(id)
-    } else if let Some(from) = event.from_address.or(event.from) {
-        // Without `detail=full` an event does not say its Message-ID.
-        let sender = server.from().email.to_string();
-        from.to_ascii_lowercase()
-            .contains(&sender.to_ascii_lowercase())
-    } else {
+    let from = event.from_address.or(event.from);
+    if event.message_id.is_none() && from.is_none() {
         return Some("not sent: it is not seen who sends the mail, which may be one of ours");
-    };
+    }
+    // Without `detail=full` an event does not say its Message-ID; and some mail servers on the way
+    // write one of their own.
+    let is_ours = event.message_id.is_some_and(|id| server.is_message_id(&id))
+        || from.is_some_and(|from| server.is_sender(&from));
     is_ours.then_some("not sent: it tells of a mail that was sent from here")
 }

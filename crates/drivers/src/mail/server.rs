@@ -157,13 +157,21 @@ impl Server {
         &self.from
     }
 
-    /// Whether a mailbox is one that bounces come to.
+    /// Whether a mailbox is one that bounces come to; a user may be named without the domain.
     pub(super) fn gets_bounces(&self, user: &str) -> bool {
         let sender = Some(&self.from.email);
-        let addresses = self.envelope_from.iter().chain(sender);
-        addresses
-            .map(ToString::to_string)
-            .any(|address| address.eq_ignore_ascii_case(user))
+        let mut addresses = self.envelope_from.iter().chain(sender);
+        addresses.any(|address| {
+            let whole: &str = address.as_ref();
+            let is_bare = !user.contains('@') && address.user().eq_ignore_ascii_case(user);
+            is_bare || whole.eq_ignore_ascii_case(user)
+        })
+    }
+
+    /// Whether the sender of a mail is the one of ours; `from` is its header or its address.
+    pub(super) fn is_sender(&self, from: &str) -> bool {
+        let ours = self.from.email.to_string().to_ascii_lowercase();
+        from.to_ascii_lowercase().contains(&ours)
     }
 
     /// From whom and to whom a mail goes, whatever its head says.
@@ -218,6 +226,9 @@ impl Server {
         let Ok(_place) = self.places.acquire().await else {
             return Taken::Away("the mail server is not spoken to any more".to_owned());
         };
+        let envelope = message.envelope();
+        let mut addresses = envelope.to().iter().chain(envelope.from());
+        let is_ascii = addresses.all(|one| AsRef::<str>::as_ref(one).is_ascii());
         let sending = self.transport.send(message);
         match tokio::time::timeout(self.timeout, sending).await {
             Ok(Ok(response)) => {
@@ -229,7 +240,7 @@ impl Server {
                     Taken::Later(said)
                 }
             }
-            Ok(Err(error)) => judged(&error),
+            Ok(Err(error)) => judged(&error, is_ascii),
             Err(_) => {
                 let seconds = self.timeout.as_secs();
                 Taken::Away(format!(
@@ -241,7 +252,8 @@ impl Server {
 }
 
 /// What an error means. That the server does not take our login is the operator's business.
-fn judged(error: &SmtpError) -> Taken {
+/// `is_ascii`: whether the addresses can be said to any server.
+fn judged(error: &SmtpError, is_ascii: bool) -> Taken {
     let code = error.status().map(u16::from);
     let told = match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -251,6 +263,8 @@ fn judged(error: &SmtpError) -> Taken {
         Some(530 | 534 | 535 | 538) => Taken::Later("the mail server refuses the login".to_owned()),
         Some(500..=599) => Taken::Never(told),
         Some(_) => Taken::Later(told),
+        // The server has no SMTPUTF8, which such an address wants.
+        None if error.is_client() && !is_ascii => Taken::Never(told),
         None => Taken::Away(told),
     }
 }

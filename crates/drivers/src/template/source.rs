@@ -51,15 +51,15 @@ impl Templates {
                 account: Arc::clone(account),
                 host: host.clone(),
             }),
-            Self::Trusted => Words::ours(source, form),
+            Self::Trusted => Template::new(source, form).map(Words::Here),
         }
     }
 }
 
 impl Words {
-    /// A template that is not an account's.
+    /// A template that is part of this program.
     pub(crate) fn ours(source: &str, form: Form) -> Result<Self, TemplateError> {
-        Template::new(source, form).map(Self::Here)
+        Template::ours(source, form).map(Self::Here)
     }
 
     /// Checks what was not checked when it was made.

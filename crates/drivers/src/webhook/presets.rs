@@ -40,7 +40,7 @@ pub struct Preset {
 pub struct Place {
     /// Host of the service; `*.` at the beginning stands for any names before the rest.
     pub host: &'static str,
-    /// What the path begins with.
+    /// What the path begins with; or behind a `*`, ends with.
     pub path: &'static str,
 }
 
@@ -171,7 +171,9 @@ impl Place {
             Some(end) => host.ends_with(end) && host.len() > end.len(),
             None => host == self.host,
         };
-        is_host && url.scheme() == "https" && url.path().starts_with(self.path)
+        let (begin, end) = self.path.split_once('*').unwrap_or((self.path, ""));
+        let rest = url.path().strip_prefix(begin);
+        is_host && url.scheme() == "https" && rest.is_some_and(|rest| rest.ends_with(end))
     }
 
     fn shown(&self) -> String {
@@ -219,6 +221,16 @@ mod tests {
         check("teams", teams, false, &[], Ok(()));
         let twilio = "https://api.twilio.com/2010-04-01/Accounts/AC1/Messages.json";
         check("twilio", twilio, true, &["to", "from"], Ok(()));
+        // It would answer in XML.
+        check(
+            "twilio",
+            "https://api.twilio.com/2010-04-01/Accounts/AC1/Messages",
+            true,
+            &["to", "from"],
+            Err(
+                "Twilio is not at this URL, but at `https://api.twilio.com/2010-04-01/Accounts/*/Messages.json`",
+            ),
+        );
         check(
             "twilio",
             twilio,

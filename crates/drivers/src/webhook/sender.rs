@@ -99,7 +99,7 @@ impl Sender {
                 if is_whole {
                     attempt = format.judge(attempt, &body);
                 }
-                is_whole
+                is_whole && connection.is_usable()
             }
         };
         if is_kept && self.sockets.may_keep() {

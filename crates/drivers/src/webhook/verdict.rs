@@ -42,8 +42,11 @@ fn is_no_json() -> Verdict {
     Verdict::Later("the service answers 2xx without its JSON".to_owned())
 }
 
-/// The word `ok`, as Slack and Mattermost say it.
+/// The word `ok`, as Slack and Mattermost say it; or the JSON of others that take the same.
 pub(super) fn says_ok(body: &[u8]) -> Verdict {
+    if let Some(answer @ Value::Object(_)) = json(body) {
+        return is_like_ok(&answer);
+    }
     match std::str::from_utf8(body).map(str::trim) {
         Ok("ok") => Verdict::Success,
         Ok(text) => match word(text) {
@@ -53,6 +56,21 @@ pub(super) fn says_ok(body: &[u8]) -> Verdict {
         },
         Err(_) => Verdict::Later("the service answers 2xx, and no text".to_owned()),
     }
+}
+
+/// `success` as Rocket.Chat has it, `ok` as Slack's other calls have it, or `result` as Zulip has
+/// it; else whether there is an `error`.
+fn is_like_ok(answer: &Value) -> Verdict {
+    let is_taken =
+        answer["success"] == true || answer["ok"] == true || answer["result"] == "success";
+    let has_failed =
+        answer["success"] == false || answer["ok"] == false || answer["result"] == "error";
+    if is_taken || (!has_failed && answer["error"].is_null()) {
+        return Verdict::Success;
+    }
+    let code = answer["error"].as_str().or(answer["code"].as_str());
+    let code = code.and_then(word).unwrap_or("no reason");
+    Verdict::Never(format!("the service answers 2xx, and the error `{code}`"))
 }
 
 /// A message with a name, or an error with a code of HTTP.
@@ -132,10 +150,11 @@ pub(super) fn teams(body: &[u8]) -> Verdict {
     Verdict::Success
 }
 
-/// The message has no code of an error, and has not failed.
+/// The message has no code of an error, and has not failed. What has taken it and answers in XML is
+/// not asked again: a message costs money.
 pub(super) fn twilio(body: &[u8]) -> Verdict {
     let Some(answer) = json(body) else {
-        return is_no_json();
+        return in_xml_of_twilio(&String::from_utf8_lossy(body));
     };
     let has_failed = matches!(answer["status"].as_str(), Some("failed" | "undelivered"));
     match answer.get("error_code").and_then(Value::as_u64) {
@@ -145,6 +164,18 @@ pub(super) fn twilio(body: &[u8]) -> Verdict {
             Verdict::Never(format!("Twilio answers 2xx, and the error {code}"))
         }
     }
+}
+
+/// What Twilio answers where the URL does not ask for JSON.
+fn in_xml_of_twilio(text: &str) -> Verdict {
+    if !text.contains("<TwilioResponse>") {
+        return is_no_json();
+    }
+    let has_failed = ["RestException", "Status>failed<", "Status>undelivered<"];
+    if has_failed.iter().any(|sign| text.contains(sign)) {
+        return Verdict::Never("Twilio answers 2xx, and an error".to_owned());
+    }
+    Verdict::Success
 }
 
 #[cfg(test)]
@@ -227,6 +258,43 @@ mod tests {
                 r#"{"status":"failed","error_code":21610}"#,
                 never("Twilio answers 2xx, and the error 21610"),
             ),
+        ] {
+            assert_eq!(judge(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_others_say_in_place_of_a_service_is_understood() {
+        let never = |text: &str| Verdict::Never(text.to_owned());
+        for (judge, body, expected) in [
+            (says_ok as Judge, r#"{"success":true}"#, Verdict::Success),
+            (says_ok, r#"{"ok":true}"#, Verdict::Success),
+            (
+                says_ok,
+                r#"{"result":"success","msg":""}"#,
+                Verdict::Success,
+            ),
+            (
+                says_ok,
+                r#"{"success":false,"error":"invalid-channel","message":"s3cret"}"#,
+                never("the service answers 2xx, and the error `no reason`"),
+            ),
+            (
+                says_ok,
+                r#"{"ok":false,"error":"no_text"}"#,
+                never("the service answers 2xx, and the error `no_text`"),
+            ),
+            (
+                twilio,
+                "<?xml version='1.0'?><TwilioResponse><Message><Sid>SM1</Sid><Status>queued</Status></Message></TwilioResponse>",
+                Verdict::Success,
+            ),
+            (
+                twilio,
+                "<TwilioResponse><RestException><Code>20404</Code></RestException></TwilioResponse>",
+                never("Twilio answers 2xx, and an error"),
+            ),
+            (twilio, "<html>", is_no_json()),
         ] {
             assert_eq!(judge(body.as_bytes()), expected, "{body}");
         }

@@ -274,7 +274,16 @@ async fn a_mail_of_ours_is_told_by_none() {
         ("FlagsSet", json!({"flags": ["\\Seen"]})),
         ("MessageRead", json!({})),
         ("MessageNew", json!({"mailbox": "INBOX", "uid": 7})),
+        // A mail server on the way has given it another id.
+        (
+            "MessageNew",
+            json!({"messageID": "<1@mx.example.net>", "fromAddress": "noreply@example.org"}),
+        ),
         // A bounce of one of ours.
+        (
+            "MessageNew",
+            json!({"user": "noreply", "messageID": "<b@mx>", "from": "MAILER-DAEMON@mx"}),
+        ),
         (
             "MessageNew",
             json!({"user": "NoReply@example.org", "messageID": "<b@mx>", "from": "MAILER-DAEMON@mx"}),
@@ -285,10 +294,21 @@ async fn a_mail_of_ours_is_told_by_none() {
         let said = made.answer.map(|answer| answer.head).unwrap_or_default();
         assert!(said.starts_with("not sent: "), "{said}");
     }
-    // Who takes our name has an id of another kind.
-    let forged = json!({"messageID": "<dovecast.a.b@example.org>", "from": "noreply@example.org"});
-    attempt(&target, &delivery(1, "MessageNew", &forged)).await;
+    // An id of another kind is none of ours.
+    let foreign = json!({
+        "user": "ann@noreply.example", "messageID": "<dovecast.a.b@example.org>", "from": "bob@example.org"});
+    attempt(&target, &delivery(1, "MessageNew", &foreign)).await;
     assert_eq!(server.taken().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_the_server_cannot_be_told_is_refused_for_good() {
+    // It does not offer SMTPUTF8.
+    let server = MailServer::start().expect("a server");
+    let target = target(&server, &json!({"to": "jörg@example.org"})).expect("a target");
+    let made = attempt(&target, &delivery(1, "MessageNew", &mail())).await;
+    assert!(matches!(made.outcome, Outcome::Refused { .. }), "{made:?}");
+    assert_eq!(server.taken().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,6 +37,7 @@ fn made(request: &[u8]) -> Result<Vec<u8>, TemplateError> {
         return Template::new(&request.source, request.form).map(|_| Vec::new());
     };
     let template = Template {
+        is_ours: false,
         source: request.source.into(),
         form: request.form,
     };

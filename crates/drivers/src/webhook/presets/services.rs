@@ -217,7 +217,7 @@ pub static PRESETS: [Preset; 12] = [
         title: "Twilio",
         places: &[Place {
             host: "api.twilio.com",
-            path: "/2010-04-01/Accounts/",
+            path: "/2010-04-01/Accounts/*/Messages.json",
         }],
         content_type: FORM,
         template: r#"{"To": {{ parameters.to }}, "From": {{ parameters.from }}, "Body": {{ (title ~ "\n" ~ text)|trim|replace("…", "...")|cut(1600, "...") }}}"#,

@@ -18,12 +18,9 @@ const HUGE: usize = 600_000;
 
 /// A mail and another notification in which everything is long, and made of this.
 fn long(of: &str, preset: &str) -> [Delivery; 2] {
-    // Splunk is sent the whole of it, and a template writes 200 kB at most.
-    let (long, huge) = match preset {
-        "splunk" => (5_000, 5_000),
-        _ => (LONG, HUGE),
-    };
-    let long = of.repeat(long / of.len());
+    // Splunk is sent the whole of it, and no notification is larger than 1 MiB.
+    let huge = if preset == "splunk" { 100_000 } else { HUGE };
+    let long = of.repeat(LONG / of.len());
     let huge = of.repeat(huge / of.len());
     let mail = json!({
         "user": long, "mailbox": long, "fromDisplayName": long, "subjectDecoded": long,
@@ -59,6 +56,17 @@ async fn every_service_takes_the_longest_mail_there_is() {
                 assert_eq!(attempt.outcome, Outcome::Delivered, "{name}: {of:?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn splunk_takes_the_largest_notification_there_is() {
+    let stand_in = StandIn::start(service("splunk").expect("splunk"));
+    let list: Vec<u32> = (0..150_000).collect();
+    for message in [json!({"of": "m".repeat(1_048_000)}), json!({"of": list})] {
+        let delivery = made("app", "sent", &message);
+        let attempt = stand_in.deliver(&delivery).await;
+        assert_eq!(attempt.outcome, Outcome::Delivered);
     }
 }
 

@@ -2,6 +2,7 @@
 //! refused again, another attempt when it may be taken later.
 
 use dovecast_dispatch::driver::Outcome;
+use dovecast_testkit::endpoint::{Answer, ScriptedEndpoint};
 
 use super::*;
 
@@ -144,5 +145,22 @@ async fn a_service_that_is_asked_too_often_is_asked_again() {
         let attempt = stand_in.deliver(&crate::delivery()).await;
         let is_later = matches!(attempt.outcome, Outcome::Failed { .. });
         assert!(is_later, "{}: {attempt:?}", service.preset);
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_a_success_is_one_however_the_connection_ends() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 7\r\n\r\nno_text",
+        "HTTP/1.1 200 OK\r\n\r\nno_text",
+        "HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\nno_text",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nno_text\r\n0\r\n\r\n",
+    ] {
+        let receiver = ScriptedEndpoint::start([Answer::Last(answer)]).expect("an endpoint");
+        let slack = service("slack").expect("slack");
+        let options = by_example(slack, &receiver.url(""));
+        let attempt = sender(&options).deliver(&crate::delivery()).await;
+        let is_dead = matches!(attempt.outcome, Outcome::Refused { .. });
+        assert!(is_dead, "{answer:?}: {attempt:?}");
     }
 }
