@@ -27,6 +27,7 @@ mod redelivery;
 mod reference;
 mod registration;
 mod rendering;
+mod times;
 mod tokens;
 
 use std::ops::Deref;

@@ -59,6 +59,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Serve => {
             let config = Config::load(place.config.as_deref(), place.data_dir.as_deref())?;
+            let is_named = config.data_dir != Config::default().data_dir;
+            if !is_named && config.data_dir.symlink_metadata().is_ok() {
+                trusted::check_directory(&config)?;
+            }
             serve::run(&config)?;
         }
         Command::Config(config) => check_config(config, place)?,

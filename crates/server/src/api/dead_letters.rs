@@ -16,6 +16,7 @@ use super::error::described::{AnyRequest, Invalid, NotFound, TooMuch};
 use super::held::HeldAnswer;
 use super::path::Named;
 use super::query::Query;
+use super::times;
 
 /// A part of the dead letters of an endpoint.
 #[derive(Debug, Serialize, ToSchema)]
@@ -173,10 +174,8 @@ fn chosen(query: &Query) -> Result<ChosenLetters, ApiError> {
             name.map_err(|detail: String| ApiError::parameter("notification", detail))
         }
         (None, Some(since)) => {
-            let time = since.parse().map(ChosenLetters::Since);
-            time.map_err(|_| {
-                ApiError::parameter("since", format!("`{since}` is not an RFC 3339 time"))
-            })
+            let time = times::read(since).map(ChosenLetters::Since);
+            time.map_err(|detail| ApiError::parameter("since", format!("`{since}` {detail}")))
         }
         (None, None) => Err(ApiError::parameter(
             "notification",

@@ -16,6 +16,7 @@ use super::body::MessageBody;
 use super::documents::Document;
 use super::error::described::{AnyRequest, Invalid, NotFound, TooMuch, UnreadableBody};
 use super::error::{ApiError, ErrorObject, Errors};
+use super::times;
 
 /// Notification to explain.
 #[derive(ToSchema)]
@@ -188,9 +189,8 @@ pub(super) fn notification(
         }
     }
     let now = jiff::Timestamp::now();
-    let timestamp = fields.timestamp.as_deref().map_or(Ok(now), str::parse);
-    if timestamp.is_err() {
-        let detail = "is not an RFC 3339 time";
+    let timestamp = fields.timestamp.as_deref().map_or(Ok(now), times::read);
+    if let Err(detail) = timestamp {
         errors.push(ErrorObject::at(format!("{place}/timestamp"), detail));
     }
     if !errors.is_empty() {

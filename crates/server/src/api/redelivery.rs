@@ -12,6 +12,7 @@ use super::documents::Document;
 use super::error::described::{AnyRequest, UnreadableBody};
 use super::error::{ApiError, ErrorDocument, ErrorObject};
 use super::path::Named;
+use super::times;
 
 /// Request to deliver again.
 #[derive(ToSchema)]
@@ -90,8 +91,8 @@ fn read(fields: RedeliverFields) -> Result<ChosenLetters, ApiError> {
             name.map_err(|detail: String| wrong("notification", detail))
         }
         (None, Some(since)) => {
-            let time = since.parse().map(ChosenLetters::Since);
-            time.map_err(|_| wrong("since", format!("`{since}` is not an RFC 3339 time")))
+            let time = times::read(&since).map(ChosenLetters::Since);
+            time.map_err(|detail| wrong("since", format!("`{since}` {detail}")))
         }
         (None, None) => Err(wrong(
             "notification",

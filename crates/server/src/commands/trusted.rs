@@ -1,8 +1,9 @@
 //! The server in this directory, which nobody has named: whether it may be believed.
 //!
 //! Whoever may write to a directory can put a `dovecast-data` there, with a socket of theirs: what
-//! root then sends goes to them, and root is shown what they like. So both have to belong to root
-//! or to whoever asks. A path that is named on the command line is the caller's own decision.
+//! root then sends goes to them, and root is shown what they like. With tokens of theirs in it,
+//! they have a server of root's. So both have to belong to root or to whoever asks. A path that is
+//! named on the command line is the caller's own decision.
 
 use std::fs::Metadata;
 use std::io;
@@ -16,14 +17,20 @@ use crate::config::Config;
 /// Fails unless the data directory of this configuration, and its control socket if there is one,
 /// are root's or the caller's own.
 pub(super) fn check_here(config: &Config) -> Result<()> {
-    let (directory, socket) = (&config.data_dir, config.control_socket());
-    // The link itself, too: whoever has made it says where it leads.
-    check(directory, directory.symlink_metadata())?;
-    check(directory, directory.metadata())?;
+    let socket = config.control_socket();
+    check_directory(config)?;
     match socket.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         found => check(&socket, found),
     }
+}
+
+/// Fails unless the data directory is: for a server that begins, whose socket is not there yet.
+pub(super) fn check_directory(config: &Config) -> Result<()> {
+    let directory = &config.data_dir;
+    // The link itself, too: whoever has made it says where it leads.
+    check(directory, directory.symlink_metadata())?;
+    check(directory, directory.metadata())
 }
 
 fn check(path: &Path, found: io::Result<Metadata>) -> Result<()> {

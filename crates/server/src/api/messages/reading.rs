@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::api::error::{ApiError, ErrorObject, Errors};
+use crate::api::times;
 use dovecast_operations::{Sender, account_number};
 
 /// What an error says about a character that PostgreSQL stores in no text; both stores take the
@@ -158,26 +159,10 @@ fn filled(value: Option<Value>) -> Result<String, &'static str> {
 fn time(value: Option<Value>, now: Timestamp) -> Result<String, &'static str> {
     let time = match value {
         None => Ok(now),
-        Some(Value::String(text)) => nanoseconds(&text).parse().map_err(drop),
-        Some(_) => Err(()),
+        Some(Value::String(text)) => times::read(&text),
+        Some(_) => Err(times::NO_TIME),
     };
-    match time {
-        Ok(time) => Ok(format!("{time:.3}")),
-        Err(()) => Err("is not an RFC 3339 time"),
-    }
-}
-
-/// A time of RFC 3339 without what its fraction has beyond nanoseconds: there may be any number
-/// of digits.
-fn nanoseconds(text: &str) -> Cow<'_, str> {
-    let Some((seconds, rest)) = text.split_once('.') else {
-        return text.into();
-    };
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    match digits {
-        0..=9 => text.into(),
-        _ => format!("{seconds}.{}{}", &rest[..9], &rest[digits..]).into(),
-    }
+    time.map(|time| format!("{time:.3}"))
 }
 
 /// Whether a value is a number that can name an account: one of any length, of which no digit may

@@ -104,9 +104,10 @@ impl Kind {
             Method::HEAD,
             Method::POST,
             Method::PUT,
+            Method::PATCH,
             Method::DELETE,
         ];
-        let names = ["GET", "HEAD", "POST", "PUT", "DELETE"];
+        let names = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
         let place = known.iter().position(|known| known == method);
         Self {
             route: route.unwrap_or(NO_ROUTE).to_owned(),
