@@ -16,6 +16,7 @@ mod pool;
 mod queue;
 mod reader;
 mod retention;
+mod room;
 mod salvage;
 mod sample;
 mod start;
@@ -80,6 +81,9 @@ pub struct EmbeddedOptions {
     pub retain_for_group: Option<String>,
     /// A record is dropped if one of its id is among so many last ones.
     pub dedup_window_records: u64,
+    /// Nothing is appended where the file system has less room left than so many bytes, or than a
+    /// twentieth of it: what makes room in a log needs some itself.
+    pub keep_free_bytes: u64,
     /// One transaction takes no further append when it has so many records.
     pub commit_records: usize,
     /// A reader gets about so much at a time.
@@ -95,6 +99,7 @@ impl Default for EmbeddedOptions {
             retention_bytes: None,
             retain_for_group: None,
             dedup_window_records: 262_144,
+            keep_free_bytes: 64 * 1024 * 1024,
             commit_records: 50_000,
             read_bytes: 1024 * 1024,
         }

@@ -301,7 +301,10 @@ impl Client {
             .receive(&mut self.queue)
             .and_then(|()| connection.send(&mut self.queue));
         if connection.is_welcome() {
-            // The relay has all that is in the file.
+            // The relay has all that is in the file, and so there is room in the next.
+            if self.spill.name().is_some() {
+                self.spill_failed = None;
+            }
             self.spill = SpillFile::None;
             self.delay = None;
         }

@@ -138,6 +138,7 @@ pub(crate) struct Log {
     pub(crate) retention_hours: Bounded<0, 876_000>,
     pub(crate) retention_mb: Bounded<0, 1_000_000_000>,
     pub(crate) dedup_window_records: Bounded<1000, 100_000_000>,
+    pub(crate) keep_free_mb: Bounded<0, 1_000_000>,
 }
 
 /// Which implementation of the log is the one that is read.
@@ -203,6 +204,7 @@ impl Default for Log {
             retention_hours: Bounded::new(168),
             retention_mb: Bounded::new(10_240),
             dedup_window_records: Bounded::new(1_000_000),
+            keep_free_mb: Bounded::new(64),
         }
     }
 }
@@ -296,6 +298,7 @@ impl Config {
             retention_bytes: or_none(self.log.retention_mb.get() * 1_000_000),
             retain_for_group: is_spool.then(|| SHIPPER_GROUP.to_owned()),
             dedup_window_records: self.log.dedup_window_records.get(),
+            keep_free_bytes: self.log.keep_free_mb.get() * 1024 * 1024,
             ..EmbeddedOptions::default()
         }
     }

@@ -34,6 +34,9 @@ pub(super) use needed::Needed;
 
 /// Batches that one step removes at most: appends wait for it.
 const BATCHES_PER_STEP: usize = 500;
+/// Bytes of them, after which a step takes no more: what is removed is overwritten, and so goes
+/// through the write-ahead file.
+const BYTES_PER_STEP: u64 = 16 * 1024 * 1024;
 /// Pages that one step gives back to the file system.
 const PAGES_PER_STEP: u32 = 2000;
 /// What a mark adds to the write-ahead file: a page.

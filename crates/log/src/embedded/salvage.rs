@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::batch;
+use super::room::Room;
 use super::store::{FILE, Store, StoreError, key, unkey};
 use super::writer::Shared;
 use crate::LogError;
@@ -122,8 +123,7 @@ fn remove_unfinished(path: &Path) -> std::io::Result<()> {
 /// Fails where the file system has no room for a copy: the attempt would leave none for others.
 fn has_room(path: &Path) -> std::io::Result<()> {
     let wanted = fs::metadata(path)?.len();
-    let there = rustix::fs::statvfs(path)?;
-    let free = there.f_bavail.saturating_mul(there.f_frsize);
+    let free = Room::at(path)?.free;
     if free < wanted {
         let reason =
             format!("a copy of it takes {wanted} bytes, and {free} are free on its file system");

@@ -91,7 +91,7 @@ pub(super) struct Shared {
 
 /// The writer's own.
 pub(super) struct Writer {
-    shared: Shared,
+    pub(super) shared: Shared,
     /// `None`: the store could not be opened again after it was found damaged.
     connection: Option<Connection>,
     window: Window,
@@ -104,6 +104,7 @@ pub(super) struct Writer {
     retention: Retention,
     truncation: Truncation,
     full_lines: LineLimit,
+    pub(super) room_lines: LineLimit,
 }
 
 impl Writer {
@@ -120,6 +121,7 @@ impl Writer {
             retention: Retention::new(Now::read()),
             truncation: Truncation::default(),
             full_lines: LineLimit::default(),
+            room_lines: LineLimit::default(),
             shared,
         };
         let path = writer.shared.store.path.clone();
@@ -143,21 +145,6 @@ impl Writer {
         self.next_partition_id = self.next_partition_id.max(loaded.next_partition_id);
         self.connection = Some(connection);
         Ok(())
-    }
-
-    /// Where the store is damaged, saves what can be saved and opens that; another error is given
-    /// back.
-    fn heal(&mut self, error: StoreError) -> Result<(), StoreError> {
-        let StoreError::Damaged(reason) = error else {
-            return Err(error);
-        };
-        self.connection = None;
-        self.shared.pool.clear();
-        let saved = salvage::salvage(&self.shared, &reason, self.next_partition_id);
-        // Who has read meanwhile has the file that was put aside.
-        self.shared.pool.clear();
-        saved?;
-        self.load()
     }
 
     /// Works until it is told to close.
@@ -195,6 +182,10 @@ impl Writer {
     }
 
     fn commit(&mut self, commands: Vec<Command>) {
+        let commands = self.refuse_without_room(commands);
+        if commands.is_empty() {
+            return;
+        }
         let started = Instant::now();
         let mut done = self.try_commit(&commands);
         if let Err(error @ StoreError::Damaged(_)) = done {
@@ -378,7 +369,16 @@ impl Writer {
 }
 
 impl Command {
-    fn answer(self, done: Result<Appended, LogError>) {
+    /// Whether it makes the log larger.
+    pub(super) fn grows(&self) -> bool {
+        match self {
+            Self::Append { records, .. } => !records.is_empty(),
+            Self::CreateTopics { .. } => true,
+            _ => false,
+        }
+    }
+
+    pub(super) fn answer(self, done: Result<Appended, LogError>) {
         // Whoever has gone meanwhile needs no answer.
         match self {
             Self::Append { reply, .. } => drop(reply.send(done)),

@@ -168,7 +168,13 @@ impl Gaps {
             let named = due.map(|(partition, _)| named(topic, *partition));
             named.collect::<Vec<_>>()
         };
-        self.topics.iter().flat_map(of_topic).collect()
+        let mut due: Vec<_> = self.topics.iter().flat_map(of_topic).collect();
+        // Whoever was asked about longest ago is first: where one fails, others come before it.
+        due.sort_by_cached_key(|of| {
+            self.get(&of.topic, of.partition)
+                .and_then(|known| known.asked)
+        });
+        due
     }
 
     /// The oldest offset of a partition is known, or could not be asked for; gives what was removed
@@ -209,7 +215,7 @@ impl Partition {
             self.asked
                 .is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_INTERVAL)
         };
-        !self.gaps.is_empty() && (has_time() || self.gaps.len() == MAX_WAITING)
+        !self.gaps.is_empty() && (has_time() || self.gaps.len().is_multiple_of(MAX_WAITING))
     }
 }
 

@@ -305,7 +305,8 @@ impl<S: Source> Polling<S> {
         let asked = self
             .consumer
             .fetch_watermarks(topic, number, OLDEST_OFFSET.min(REQUEST));
-        self.asking.noted(asked.is_ok(), Instant::now());
+        let is_answered = asked.as_ref().err().is_none_or(is_an_answer);
+        self.asking.noted(is_answered, Instant::now());
         let oldest = match asked {
             Ok((low, _)) => u64::try_from(low).ok(),
             Err(error) => {
@@ -380,6 +381,19 @@ pub(super) fn passes(error: &KafkaError) -> bool {
                 | Code::UnknownPartition
                 | Code::LeaderNotAvailable
                 | Code::NotLeaderForPartition
+        )
+    )
+}
+
+/// Whether the cluster has answered, though with an error.
+fn is_an_answer(error: &KafkaError) -> bool {
+    !matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::AllBrokersDown
+                | Code::BrokerTransportFailure
         )
     )
 }

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use super::library_log::{self, ClientErrors};
 use super::window::Window;
 use super::{Counters, KafkaOptions};
-use crate::{Appended, LineLimit, LogError, NewRecord, Refusal};
+use crate::{Appended, LineLimit, LogError, NewRecord, Refusal, now_ms};
 
 /// How long until a full queue is tried again.
 const QUEUE_FULL: Duration = Duration::from_millis(2);
@@ -168,11 +168,13 @@ impl Producers {
         let mut todo: Vec<usize> = window.collect();
         let mut refusals = Vec::new();
         let mut delay = RETRY_FIRST;
+        // The time that records have, unless Kafka does not take that: by a clock that is wrong.
+        let mut time_ms = None;
         loop {
             let mut again = Vec::new();
             let mut failed = None;
             let mut alone = Vec::new();
-            for (place, outcome) in self.deliver(records, &todo).await? {
+            for (place, outcome) in self.deliver(records, &todo, time_ms).await? {
                 match outcome {
                     Outcome::Refused(error) => refusals.push(refusal(place, &error)),
                     Outcome::Alone(_) => alone.push(place),
@@ -185,7 +187,7 @@ impl Producers {
             alone.sort_unstable();
             let mut alone = alone.into_iter();
             for place in alone.by_ref() {
-                match self.deliver(records, &[place]).await?.pop() {
+                match self.deliver(records, &[place], time_ms).await?.pop() {
                     None => {}
                     Some((_, Outcome::Refused(error) | Outcome::Alone(error))) => {
                         refusals.push(refusal(place, &error));
@@ -207,6 +209,9 @@ impl Producers {
                 let topic = again.first().map(|place| &*records[*place].topic);
                 tracing::warn!(%error, topic, records = again.len(), "kafka does not store records; they are kept and retried");
             }
+            if error.rdkafka_error_code() == Some(Code::InvalidTimestamp) {
+                time_ms = Some(now_ms());
+            }
             again.sort_unstable();
             todo = again;
             tokio::time::sleep(delay).await;
@@ -219,6 +224,7 @@ impl Producers {
         &self,
         records: &[NewRecord],
         places: &[usize],
+        time_ms: Option<i64>,
     ) -> Result<Vec<(usize, Outcome)>, LogError> {
         let producer = self.current();
         let pending = Arc::new(Pending {
@@ -228,7 +234,8 @@ impl Producers {
             done: Notify::new(),
         });
         for (at, place) in places.iter().enumerate() {
-            let handed = hand_over(&producer, &records[*place], &pending, *place).await;
+            let record = (&records[*place], time_ms);
+            let handed = hand_over(&producer, record, &pending, *place).await;
             if let Err(error) = handed {
                 // What comes behind it does not overtake it.
                 let left = &places[at..];
@@ -292,7 +299,7 @@ fn fatal(producer: &Producer) -> Option<String> {
 /// Hands a record over, unless it is refused right here; an error may be another one later.
 async fn hand_over(
     producer: &Producer,
-    record: &NewRecord,
+    (record, time_ms): (&NewRecord, Option<i64>),
     pending: &Arc<Pending>,
     place: usize,
 ) -> Result<(), KafkaError> {
@@ -306,7 +313,7 @@ async fn hand_over(
     let opaque = Box::new((Arc::clone(pending), place));
     let mut message = BaseRecord::with_opaque_to(&record.topic, opaque)
         .payload(&record.value[..])
-        .timestamp(record.timestamp_ms)
+        .timestamp(time_ms.unwrap_or(record.timestamp_ms))
         .headers(headers);
     if let Some(key) = &record.key {
         message = message.key(&key[..]);

@@ -28,16 +28,13 @@ const NOTIFICATIONS: usize = 20;
 
 fn main() -> ExitCode {
     let trials = vec![
-        Trial::ignorable_test(
+        on_small_disk(
             "a_disk_that_is_full_for_a_while_loses_nothing_and_needs_no_restart",
-            || match a_disk_that_is_full_for_a_while() {
-                Ok(Ok(())) => Ok(Completion::Completed),
-                Ok(Err(unavailable)) => {
-                    println!("\n*** full disk SKIPPED: {unavailable}\n");
-                    Ok(Completion::ignored_with(unavailable.to_string()))
-                }
-                Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
-            },
+            a_disk_that_is_full_for_a_while,
+        ),
+        on_small_disk(
+            "a_log_that_has_filled_the_disk_becomes_smaller_again",
+            a_log_that_has_filled_the_disk,
         ),
         Trial::test("writes_that_fail_for_a_while_spoil_no_connection", || {
             match writes_that_fail_for_a_while() {
@@ -47,6 +44,18 @@ fn main() -> ExitCode {
         }),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A case that is skipped where nothing can be mounted.
+fn on_small_disk(name: &str, case: fn() -> Result<Result<(), Unavailable>>) -> Trial {
+    Trial::ignorable_test(name, move || match case() {
+        Ok(Ok(())) => Ok(Completion::Completed),
+        Ok(Err(unavailable)) => {
+            println!("\n*** full disk SKIPPED: {unavailable}\n");
+            Ok(Completion::ignored_with(unavailable.to_string()))
+        }
+        Err(error) => Err(Failed::from(dovecast_testkit::failure(&error))),
+    })
 }
 
 /// A server and its admin.
@@ -183,6 +192,54 @@ fn a_disk_that_is_full_for_a_while() -> Result<Result<(), Unavailable>> {
     });
     let log = world.server.server_log();
     arrived.with_context(|| format!("only {} have arrived: {log}", sink.count()))?;
+    Ok(Ok(()))
+}
+
+fn a_log_that_has_filled_the_disk() -> Result<Result<(), Unavailable>> {
+    let disk = match SmallDisk::mount(64)? {
+        Ok(disk) => disk,
+        Err(unavailable) => return Ok(Err(unavailable)),
+    };
+    let data_dir = disk.path().join("data");
+    let start = |retention_mb: u32| {
+        let log = format!("[log]\nretention_mb = {retention_mb}");
+        World::start(
+            Server::builder()
+                .binary(BINARY)
+                .data_dir(&data_dir)
+                .config(&log),
+        )
+    };
+    let world = start(0)?;
+    let made: Value = serde_json::from_str(&world.make_token()?.body)?;
+    let token = made["meta"]["token"].as_str().context("no token")?;
+    let large = json!({
+        "application": "a", "event_type": "e", "level": null, "message": "x".repeat(500_000)});
+    let send = |world: &World| {
+        let request = Request::new("POST", "/api/hooks/messages").body(large.to_string());
+        Ok::<_, anyhow::Error>(world.ask(token, request)?.status)
+    };
+    let mut count = 0;
+    loop {
+        match send(&world)? {
+            201 => count += 1,
+            // Its rate.
+            429 => std::thread::sleep(Duration::from_millis(10)),
+            503 => break,
+            other => bail!("{other} after {count}: {}", world.server.server_log()),
+        }
+        ensure!(count < 1000, "the disk is never full");
+    }
+    ensure!(count > 50, "only {count} found room");
+    // What it keeps free is there for what is written beside the log.
+    world.takes_writes()?;
+    drop(world);
+    let world = start(10)?;
+    let is_taken = poll_until(PATIENCE, || {
+        let status = send(&world).ok()?;
+        (status == 201).then_some(())
+    });
+    is_taken.with_context(|| world.server.server_log())?;
     Ok(Ok(()))
 }
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::BATCHES_PER_STEP;
 use super::oldest::{Oldest, Wanted, oldest, oldest_of};
 use super::shares::{self, Shares, Unread};
 use super::thinning::{Thinned, ThinnedPartition, Thinning};
+use super::{BATCHES_PER_STEP, BYTES_PER_STEP};
 use crate::embedded::batch::Builder;
 use crate::embedded::sample;
 use crate::embedded::store::key;
@@ -121,7 +121,7 @@ impl<'s> Pass<'s> {
     /// Removes what is older than a time, and what is too much.
     pub(super) fn remove(mut self, cutoff_ms: i64) -> rusqlite::Result<Done> {
         let mut is_later = false;
-        while self.gone.len() < BATCHES_PER_STEP {
+        while !self.is_enough() {
             match self.remove_one(cutoff_ms)? {
                 Found::Removed => {}
                 Found::Nothing => break,
@@ -132,11 +132,17 @@ impl<'s> Pass<'s> {
             }
         }
         Ok(Done {
-            is_more_due: is_later || self.gone.len() >= BATCHES_PER_STEP,
+            is_more_due: is_later || self.is_enough(),
             gone: self.gone,
             thinned: self.thinning.done(),
             unread_records: self.unread_records,
         })
+    }
+
+    /// Whether a step removes no more.
+    fn is_enough(&self) -> bool {
+        let bytes: u64 = self.gone.iter().map(|gone| gone.batch.bytes).sum();
+        self.gone.len() >= BATCHES_PER_STEP || bytes >= BYTES_PER_STEP
     }
 
     fn remove_one(&mut self, cutoff_ms: i64) -> rusqlite::Result<Found> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Shared, Writer};
 use crate::LogError;
+use crate::embedded::salvage;
 use crate::embedded::store::StoreError;
 
 /// How long after a rescue that has failed the next one begins: it reads and writes all there is.
@@ -23,27 +24,57 @@ impl Shared {
 }
 
 impl Writer {
-    pub(super) fn heal_if_told(&mut self) {
-        let damage = self
-            .shared
-            .damage
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(reason) = damage else {
-            return;
+    /// Where the store is damaged, saves what can be saved and opens that; another error is given
+    /// back.
+    pub(super) fn heal(&mut self, error: StoreError) -> Result<(), StoreError> {
+        let StoreError::Damaged(reason) = error else {
+            return Err(error);
         };
         if self.heal_at.is_some_and(|at| Instant::now() < at) {
-            // Whoever reads after the next commit finds it again.
+            return Err(StoreError::Damaged(reason));
+        }
+        self.connection = None;
+        self.shared.pool.clear();
+        let saved = salvage::salvage(&self.shared, &reason, self.next_partition_id);
+        // Who has read meanwhile has the file that was put aside.
+        self.shared.pool.clear();
+        if let Err(error) = saved {
+            self.heal_at = Some(Instant::now() + HEAL_AGAIN);
+            // What is whole of it goes on meanwhile: commits, and retention, which makes room.
+            if let Err(error) = self.load() {
+                let error = error.into_log(&self.shared.store.path);
+                tracing::error!(%error, "the damaged log cannot be opened as it is");
+            }
+            return Err(error);
+        }
+        self.heal_at = None;
+        self.load()
+    }
+
+    pub(super) fn heal_if_told(&mut self) {
+        if self.heal_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        match self.heal(StoreError::Damaged(reason)) {
-            Ok(()) => self.heal_at = None,
-            Err(error) => {
-                self.heal_at = Some(Instant::now() + HEAL_AGAIN);
-                let error = error.into_log(&self.shared.store.path);
-                tracing::error!(%error, again_in = ?HEAL_AGAIN, "the damaged log could not be saved");
-            }
+        let told = || {
+            self.shared
+                .damage
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let Some(reason) = told().take() else {
+            return;
+        };
+        if let Err(error) = self.heal(StoreError::Damaged(reason.clone())) {
+            let error = error.into_log(&self.shared.store.path);
+            tracing::error!(%error, again_in = ?HEAL_AGAIN, "the damaged log could not be saved");
+            // It is tried again, whether anybody reads or not.
+            let told = || {
+                self.shared
+                    .damage
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+            };
+            told().get_or_insert(reason);
         }
         self.shared.commits.send_modify(|commits| *commits += 1);
     }

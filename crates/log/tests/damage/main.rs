@@ -1,15 +1,15 @@
 //! Damage: what is intact comes back, what is not is named, and the log goes on.
 
+mod rescue;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_log::{Consumer, Log, LogError, NewRecord, Position, Reader, Record, StartAt};
-use tokio::task::JoinSet;
 
 fn record(number: u64) -> NewRecord {
     NewRecord {
@@ -360,41 +360,4 @@ async fn a_file_that_is_no_log_is_not_touched() {
         fs::read(&path).expect("the file") == before,
         "it is changed"
     );
-}
-
-/// What is read while the log is copied comes from the damaged file; that is put aside then.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_read_while_the_log_is_saved_hides_nothing_that_comes_later() {
-    let dir = tempfile::tempdir().expect("a directory");
-    filled(dir.path(), 2_000).await;
-    let path = dir.path().join("log.db");
-    let mut bytes = fs::read(&path).expect("the file");
-    let middle = bytes.len() / 4096 / 2 * 4096;
-    bytes[middle..middle + 4096].fill(0xa5);
-    fs::write(&path, bytes).expect("the file");
-    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
-    let is_over = Arc::new(AtomicBool::new(false));
-    let mut others = JoinSet::new();
-    for _ in 0..4 {
-        let (log, is_over) = (log.clone(), Arc::clone(&is_over));
-        others.spawn(async move {
-            while !is_over.load(Ordering::Relaxed) {
-                // The file is away for a moment, where it is put aside.
-                drop(log.groups().await);
-            }
-        });
-    }
-    let (before, _) = read_all(&log).await;
-    assert!(is_put_aside(dir.path()), "the damage was not met");
-    is_over.store(true, Ordering::Relaxed);
-    others.join_all().await;
-    for number in 0..20 {
-        let new = NewRecord {
-            id: None,
-            ..record(number)
-        };
-        log.append(vec![new]).await.expect("room");
-    }
-    let (after, damage) = read_all(&log).await;
-    assert_eq!(after.len(), before.len() + 20, "{damage:?}");
 }
