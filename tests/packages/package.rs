@@ -72,7 +72,8 @@ pub(crate) fn package(package: Package, release: Release) -> Result<Result<PathB
 }
 
 fn build(package: Package, release: Release) -> Result<Result<PathBuf, Unavailable>> {
-    if package == Package::Server && std::env::var_os(PROFILE).is_none() {
+    let is_packed_as_built = std::env::var(PROFILE).map_or(true, |profile| profile == "dev");
+    if package == Package::Server && is_packed_as_built {
         // What is packed.
         server::build(false)?;
     }

@@ -35,6 +35,13 @@ pub(crate) fn mail_to_tail(release: Release) -> Result<Result<(), Unavailable>> 
         module.windows(guard.len()).any(|bytes| bytes == guard),
         "the C of the plugin is compiled without guards of the stack"
     );
+    let mut describe = Command::new("dpkg-deb");
+    let described = describe.arg("--field").arg(&server).arg("Description");
+    let described = described.output().context("dpkg-deb")?;
+    ensure!(
+        String::from_utf8_lossy(&described.stdout).contains("webhooks"),
+        "who looks for webhooks does not find it: {described:?}"
+    );
     // One of those who may send by default; its id is that of the mail processes.
     root.ok(&["useradd", "--uid", "5000", "--user-group", "vmail"])?;
     root.configure(&documented::with_relay(release)?)?;

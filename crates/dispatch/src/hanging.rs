@@ -34,7 +34,7 @@ const KEPT_ACCOUNTS: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Hanging {
     all: Places,
-    /// Places for drivers of the configuration, which no account takes.
+    /// Places for drivers of the configuration, which no endpoint of an account takes.
     of_operator: Places,
     accounts: Lock<HashMap<Arc<str>, Arc<Places>>>,
     budget_bytes: u32,

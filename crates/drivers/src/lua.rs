@@ -198,9 +198,9 @@ impl LuaTarget {
         let is_changed = state.file.has_changed(file) && settles_in.is_none();
         let is_outdated = |running: &Running| {
             let is_busy = |since: &Instant| since.elapsed() < OPEN_LIMIT;
-            let is_full = running.is_full || running.open.len() >= MAX_OPEN_TRANSACTIONS;
-            let may_end = is_full || !running.open.values().any(is_busy);
-            may_end && (is_full || running.is_traced || is_changed)
+            let is_crowded = running.open.len() >= MAX_OPEN_TRANSACTIONS;
+            let may_end = is_crowded || !running.open.values().any(is_busy);
+            may_end && (is_crowded || running.is_full || running.is_traced || is_changed)
         };
         if state.running.as_ref().is_some_and(is_outdated)
             && let Some(running) = state.running.take()

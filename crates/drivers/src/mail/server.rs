@@ -170,8 +170,15 @@ impl Server {
 
     /// Whether the sender of a mail is the one of ours; `from` is its header or its address.
     pub(super) fn is_sender(&self, from: &str) -> bool {
-        let ours = self.from.email.to_string().to_ascii_lowercase();
-        from.to_ascii_lowercase().contains(&ours)
+        let ours: &str = self.from.email.as_ref();
+        from.split(',').any(|one| {
+            let address = match one.rsplit_once('<') {
+                Some((_, address)) => address.split('>').next().unwrap_or_default(),
+                // `address (name)`
+                None => one.split('(').next().unwrap_or_default(),
+            };
+            address.trim().eq_ignore_ascii_case(ours)
+        })
     }
 
     /// From whom and to whom a mail goes, whatever its head says.
@@ -263,8 +270,8 @@ fn judged(error: &SmtpError, is_ascii: bool) -> Taken {
         Some(530 | 534 | 535 | 538) => Taken::Later("the mail server refuses the login".to_owned()),
         Some(500..=599) => Taken::Never(told),
         Some(_) => Taken::Later(told),
-        // The server has no SMTPUTF8, which such an address wants.
-        None if error.is_client() && !is_ascii => Taken::Never(told),
+        // The server has none, which such an address wants.
+        None if !is_ascii && told.contains("SMTPUTF8") => Taken::Never(told),
         None => Taken::Away(told),
     }
 }

@@ -59,14 +59,17 @@ pub(super) fn says_ok(body: &[u8]) -> Verdict {
 }
 
 /// `success` as Rocket.Chat has it, `ok` as Slack's other calls have it, or `result` as Zulip has
-/// it; else whether there is an `error`.
+/// it, or an `error`. What says none of these may be of a proxy.
 fn is_like_ok(answer: &Value) -> Verdict {
     let is_taken =
         answer["success"] == true || answer["ok"] == true || answer["result"] == "success";
     let has_failed =
         answer["success"] == false || answer["ok"] == false || answer["result"] == "error";
-    if is_taken || (!has_failed && answer["error"].is_null()) {
+    if is_taken {
         return Verdict::Success;
+    }
+    if !has_failed && answer["error"].is_null() {
+        return Verdict::Later("the service answers 2xx, and not `ok`".to_owned());
     }
     let code = answer["error"].as_str().or(answer["code"].as_str());
     let code = code.and_then(word).unwrap_or("no reason");
@@ -283,6 +286,11 @@ mod tests {
                 says_ok,
                 r#"{"ok":false,"error":"no_text"}"#,
                 never("the service answers 2xx, and the error `no_text`"),
+            ),
+            (
+                says_ok,
+                r#"{"message":"maintenance"}"#,
+                Verdict::Later("the service answers 2xx, and not `ok`".to_owned()),
             ),
             (
                 twilio,

@@ -294,11 +294,20 @@ async fn a_mail_of_ours_is_told_by_none() {
         let said = made.answer.map(|answer| answer.head).unwrap_or_default();
         assert!(said.starts_with("not sent: "), "{said}");
     }
+    // Others may have a name or a domain that is like ours, or call themselves so.
+    for from in [
+        "no-noreply@example.org",
+        "noreply@example.org.example",
+        "\"noreply@example.org\" <mallory@example.net>",
+    ] {
+        attempt(&target, &delivery(1, "MessageNew", &json!({"from": from}))).await;
+    }
+    assert_eq!(server.taken().len(), 4);
     // An id of another kind is none of ours.
     let foreign = json!({
         "user": "ann@noreply.example", "messageID": "<dovecast.a.b@example.org>", "from": "bob@example.org"});
     attempt(&target, &delivery(1, "MessageNew", &foreign)).await;
-    assert_eq!(server.taken().len(), 2);
+    assert_eq!(server.taken().len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,19 +1,19 @@
 //! A transaction whose earlier parts are handed over again, to a process that has not seen them:
 //! how far that is, where it takes longer than one attempt may.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::lua::Handled;
 
-/// The transaction that is being handed over again, if one is: a script is asked one thing at a
-/// time, and what has failed goes before others of its user.
+/// Transactions that are being handed over again, by their ids. A script is asked one thing at a
+/// time, but several users may have one.
 #[derive(Debug, Default)]
-pub(super) struct Repeating(Mutex<Option<Progress>>);
+pub(super) struct Repeating(Mutex<HashMap<String, Progress>>);
 
 #[derive(Debug, PartialEq, Eq)]
-struct Progress {
-    transaction: String,
+pub(super) struct Progress {
     process: u64,
     /// Parts that this process has taken.
     done: usize,
@@ -23,20 +23,24 @@ impl Repeating {
     /// How many parts of a transaction the process with this number has taken in attempts before;
     /// from now on nothing is known of it.
     pub(super) fn done(&self, transaction: &str, process: Option<u64>) -> usize {
-        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = progress.take_if(|progress| progress.transaction == transaction);
+        let known = self.lock().remove(transaction);
         let known = known.filter(|progress| Some(progress.process) == process);
         known.map_or(0, |progress| progress.done)
     }
 
     /// The next attempt goes on behind so many parts.
     pub(super) fn note(&self, transaction: &str, process: Option<u64>, done: usize) {
-        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *progress = process.map(|process| Progress {
-            transaction: transaction.to_owned(),
-            process,
-            done,
-        });
+        let Some(process) = process else {
+            return;
+        };
+        let mut known = self.lock();
+        // As many as may be open in one process.
+        known.retain(|_, progress| progress.process == process);
+        known.insert(transaction.to_owned(), Progress { process, done });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Progress>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,12 +69,17 @@ mod tests {
     fn what_a_process_has_taken_is_known_of_that_process_and_transaction() {
         let repeating = Repeating::default();
         repeating.note("a", Some(1), 7);
-        assert_eq!(repeating.done("b", Some(1)), 0);
+        repeating.note("b", Some(1), 3);
+        assert_eq!(repeating.done("c", Some(1)), 0);
         assert_eq!(repeating.done("a", Some(1)), 7);
+        assert_eq!(repeating.done("b", Some(1)), 3);
         assert_eq!(repeating.done("a", Some(1)), 0, "known once");
         repeating.note("a", Some(1), 7);
         assert_eq!(repeating.done("a", Some(2)), 0);
         repeating.note("a", None, 7);
         assert_eq!(repeating.done("a", None), 0);
+        repeating.note("a", Some(1), 7);
+        repeating.note("b", Some(2), 1);
+        assert_eq!(repeating.done("a", Some(1)), 0, "its process is gone");
     }
 }
