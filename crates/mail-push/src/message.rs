@@ -70,6 +70,11 @@ pub fn message(event: &MailEvent, topic: Topic, content: PushContent) -> Value {
     Value::Object(out)
 }
 
+/// A mailbox as the original names it.
+pub fn ox_folder(mailbox: &str) -> String {
+    format!("{OX_ACCOUNT}{mailbox}")
+}
+
 /// The message that closes what a device shows of a mail.
 pub fn closing(tag: &Tag, badge: Option<u32>) -> Value {
     let mut out = Map::new();
@@ -124,7 +129,7 @@ fn add_content(out: &mut Map<String, Value>, event: &MailEvent, content: PushCon
 
 fn ox_mail_new(event: &MailEvent, content: PushContent) -> Value {
     let mut out = Map::new();
-    let folder = format!("{OX_ACCOUNT}{}", event.mailbox);
+    let folder = ox_folder(&event.mailbox);
     out.insert("folder".to_owned(), json!(folder));
     let id = event.mail.map(|(_, uid)| uid.to_string());
     put(&mut out, "id", id.as_deref());

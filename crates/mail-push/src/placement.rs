@@ -42,6 +42,23 @@ pub trait Care: Send + Sync + 'static {
     /// Ends it; returns when nothing is heard any more. `is_over`: another source tells what
     /// happens in the mailbox from now on, so that what is known of the mailbox is forgotten.
     fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()>;
+
+    /// How listeners fare of whom that is not noted yet, at most so many.
+    fn unnoted(&self, _most: usize) -> Vec<(Lease, Fares)> {
+        Vec::new()
+    }
+
+    /// These are noted.
+    fn noted(&self, _: &[(Lease, Fares)]) {}
+}
+
+/// How the listener of a person fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fares {
+    /// By which source the mailbox is heard.
+    pub source: SourceKind,
+    /// What keeps the mailbox from being heard, and since when, in milliseconds since 1970.
+    pub trouble: Option<(String, i64)>,
 }
 
 /// What is to change on one node.

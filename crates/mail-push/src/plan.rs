@@ -57,6 +57,8 @@ pub struct PlannedPush {
 pub struct EventPlan {
     /// What is not to be shown any more, on no device, and the unseen mails that are left.
     pub take_back: Option<(Tag, Option<u32>)>,
+    /// A mailbox, and the unseen mails in it now.
+    pub unseen: Option<(String, u32)>,
     /// What is pushed.
     pub pushes: Vec<PlannedPush>,
     /// Subscriptions that are not the person's, which are passed over: there are none, unless
@@ -72,7 +74,10 @@ pub fn plan(
     conditions: &mut dyn Conditions,
     now_ms: i64,
 ) -> EventPlan {
-    let mut plan = EventPlan::default();
+    let mut plan = EventPlan {
+        unseen: event.unseen.map(|unseen| (event.mailbox.clone(), unseen)),
+        ..EventPlan::default()
+    };
     if event.is_take_back() {
         plan.take_back = event.tag().map(|tag| (tag, event.unseen));
     }

@@ -46,4 +46,7 @@ pub trait HeardSink: Send + Sync {
         heard: &'a [Heard],
         snapshot: &'a Snapshot,
     ) -> Boxed<'a, bool>;
+
+    /// What keeps the mailbox from being heard now; `None`: nothing does.
+    fn fares(&self, _: &Person, _: Option<&str>) {}
 }

@@ -6,7 +6,7 @@
 //! signal ends the process at once; the log survives that as it survives any death.
 
 pub(crate) mod backlog;
-mod descriptors;
+pub(crate) mod descriptors;
 mod directories;
 pub(crate) mod http;
 mod listeners;

@@ -1,6 +1,8 @@
 //! `dovecast pushusers` on a running server: what it prints and how it ends.
 
+use dovecast_testkit::PATIENCE;
 use dovecast_testkit::http::Request;
+use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
 
@@ -221,6 +223,35 @@ fn another_dovecast_is_asked_over_http_by_its_administrator() {
     assert!(error.contains("are not configured"), "{error}");
     let (_, error, code) = run(&open, "-l -s mail.example.org -A a -P b");
     assert!(error.contains("without encryption") && code == 1, "{error}");
+}
+
+#[test]
+fn why_a_mailbox_is_not_heard_is_said() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nobody = free.local_addr().expect("an address");
+    drop(free);
+    let server = server(&format!(
+        "allowed_clients = ['phone']\npassword_source = 'global'\nmaster_user = 'm'\nmaster_password = 'geheim'\n\
+         sources = {{ order = ['imapidle'] }}\n\
+         imapidle = {{ server = 'imap://{nobody}', imap_insecure = true, supports_permanent_listeners = true }}"
+    ));
+    subscribe(&server, ("3", "11"), "phone");
+    let heard = poll_until(PATIENCE, || {
+        let mut why = server.command(["push", "why", "-c", "3", "-u", "11"]);
+        let said = why.output().expect("dovecast").stdout;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let mut lines = said.lines();
+        let heard = lines.find(|line| line.starts_with("heard: by `imapidle`"));
+        heard
+            .filter(|line| line.contains("but not since"))
+            .map(str::to_owned)
+    });
+    let heard = heard.expect("it is said");
+    assert!(
+        heard.contains("no connection to the IMAP server"),
+        "{heard}"
+    );
+    assert!(!heard.contains("geheim"), "{heard}");
 }
 
 #[test]

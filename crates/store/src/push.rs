@@ -30,8 +30,8 @@ use crate::statement::Statement;
 
 pub use clients::PushClient;
 pub use credentials::{KnownCredentials, MailboxCredentials};
-pub use leases::NODE_LIFE_MS;
 pub(crate) use leases::node_name;
+pub use leases::{HeardOn, NODE_LIFE_MS};
 pub use outcomes::{PushEnd, PushesDropped};
 pub use pushes::PushesWritten;
 pub use sending::{ClaimLimits, ClaimedPush, MaySend};

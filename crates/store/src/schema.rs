@@ -17,7 +17,7 @@ use crate::registry::sealing;
 use crate::secrets::{KeySource, Keys, adopt};
 
 /// Version 1 is the first.
-pub(crate) const MIGRATIONS: [&str; 33] = [
+pub(crate) const MIGRATIONS: [&str; 34] = [
     include_str!("../migrations/0001_registry.sql"),
     include_str!("../migrations/0002_deliveries.sql"),
     include_str!("../migrations/0003_requests.sql"),
@@ -51,6 +51,7 @@ pub(crate) const MIGRATIONS: [&str; 33] = [
     include_str!("../migrations/0032_letters_in_order.sql"),
     include_str!("../migrations/0033_notes.sql"),
     include_str!("../migrations/0034_steps.sql"),
+    include_str!("../migrations/0035_lease_states.sql"),
 ];
 /// Version in which there are columns for what is sealed, and still those of what was not.
 const BEFORE_SEALED: usize = 12;

@@ -22,7 +22,7 @@ const NOT_NOW: [&str; 7] = [
 /// Words of servers that say the same without a code.
 const WORDS_OF_NOT_NOW: [&str; 6] = [
     "too many",
-    "try again",
+    "try again later",
     "temporar",
     "unavailable",
     "internal error",
@@ -218,6 +218,10 @@ fn is_not_now(code: Option<&Code>, text: &str) -> bool {
         }
     }
     let text = text.to_ascii_lowercase();
+    let is_of_the_secret = ["incorrect", "invalid", "wrong", "bad "];
+    if is_of_the_secret.iter().any(|word| text.contains(word)) {
+        return false;
+    }
     WORDS_OF_NOT_NOW.iter().any(|words| text.contains(words))
 }
 

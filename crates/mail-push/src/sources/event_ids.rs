@@ -87,6 +87,20 @@ impl EventIds {
     }
 
     fn is_first_at(&mut self, id: &EventId<'_>, now: Instant) -> bool {
+        let is_first = self.enters(id, now);
+        // Flags that are set after they were cleared are set anew, however soon.
+        let opposite = match id.kind {
+            EventKind::FlagsSet => Some(EventKind::FlagsClear),
+            EventKind::FlagsClear => Some(EventKind::FlagsSet),
+            _ => None,
+        };
+        if let Some(kind) = opposite.filter(|_| is_first) {
+            self.forget(&EventId { kind, ..*id });
+        }
+        is_first
+    }
+
+    fn enters(&mut self, id: &EventId<'_>, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.began);
         if age >= self.forget_after || self.younger.len() >= self.per_generation {
             self.elder = mem::take(&mut self.younger);
@@ -163,6 +177,16 @@ mod tests {
         }
         ids.forget(&new);
         assert!(ids.is_first(&new));
+    }
+
+    #[test]
+    fn flags_that_are_set_cleared_and_set_are_told_three_times() {
+        let mut ids = EventIds::new(100, Duration::from_mins(1));
+        let (set, cleared) = (EventKind::FlagsSet, EventKind::FlagsClear);
+        for kind in [set, cleared, set, cleared] {
+            assert!(ids.is_first(&id("alice", 1, kind)), "{kind:?}");
+            assert!(!ids.is_first(&id("alice", 1, kind)), "{kind:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::back_off::delay;
 use super::{HeardSink, read};
@@ -28,10 +28,9 @@ use round::Round;
 pub use others::Other;
 pub use snapshot::{MAX_RUNS, Snapshot};
 
-/// Longest time until a mailbox is selected and compared, where the last attempt went well.
+/// Longest time until a mailbox is selected and compared, unless it was not long enough just now.
 const OPENED_WITHIN: Duration = Duration::from_mins(1);
-/// Longest time where the last attempt has failed: a very large mailbox takes long, as one does
-/// whose server hangs.
+/// Longest time where it was not: a very large mailbox takes long, as one does whose server hangs.
 const OPENED_AGAIN_WITHIN: Duration = Duration::from_mins(6);
 
 /// How mailboxes are heard over IDLE.
@@ -47,6 +46,8 @@ pub struct IdleOptions {
     pub longest_delay: Duration,
     /// Connections that are opened at the same time, logins and first looks included.
     pub opened_at_once: usize,
+    /// Connections that there are at a time; who would be one more waits.
+    pub most_open: usize,
 }
 
 impl Default for IdleOptions {
@@ -57,6 +58,7 @@ impl Default for IdleOptions {
             shortest_delay: Duration::from_secs(1),
             longest_delay: Duration::from_mins(5),
             opened_at_once: 50,
+            most_open: Semaphore::MAX_PERMITS,
         }
     }
 }
@@ -74,6 +76,8 @@ pub struct IdleStats {
     /// Connections that could not be opened up to the mailbox, or on which a server said what it
     /// may not.
     pub failed: AtomicU64,
+    /// Connections that had to wait until another one ended.
+    pub crowded: AtomicU64,
     /// Logins that were refused.
     pub refused: AtomicU64,
     /// Events that were heard.
@@ -88,11 +92,12 @@ pub struct IdleStats {
 
 impl IdleStats {
     /// What grows, by name.
-    pub fn counts(&self) -> [(&'static str, u64); 8] {
+    pub fn counts(&self) -> [(&'static str, u64); 9] {
         read([
             ("opened", &self.opened),
             ("ended", &self.ended),
             ("failed", &self.failed),
+            ("crowded", &self.crowded),
             ("refused", &self.refused),
             ("heard", &self.heard),
             ("dropped", &self.dropped),
@@ -124,10 +129,22 @@ pub struct ImapIdle {
     server: ImapServer,
     options: IdleOptions,
     sink: Arc<dyn HeardSink>,
+    open: Semaphore,
     opening: Semaphore,
-    /// Places for those whose last attempt has failed.
+    /// Places for those whose server has just hung.
     opening_again: Semaphore,
+    /// Places for those who look once.
+    looking: Semaphore,
     stats: IdleStats,
+}
+
+/// What takes longer than it may has hung.
+async fn in_time(
+    longest: Duration,
+    opening: impl Future<Output = Result<(), ImapError>>,
+) -> Result<(), ImapError> {
+    let opened = tokio::time::timeout(longest, opening).await;
+    opened.unwrap_or(Err(ImapError::Late(longest)))
 }
 
 fn places(count: usize) -> Semaphore {
@@ -154,8 +171,10 @@ impl ImapIdle {
     /// Listens on this server.
     pub fn new(server: ImapServer, options: IdleOptions, sink: Arc<dyn HeardSink>) -> Arc<Self> {
         Arc::new(Self {
+            open: places(options.most_open),
             opening: places(options.opened_at_once),
             opening_again: places(options.opened_at_once.div_ceil(2)),
+            looking: places(options.opened_at_once),
             server,
             options,
             sink,
@@ -177,13 +196,23 @@ impl ImapIdle {
         login: Login,
         mut known: Option<Snapshot>,
     ) -> Ended {
-        let mut failures = 0;
+        let (mut failures, mut has_hung) = (0, false);
         loop {
+            // Given back while nothing is open: others have it in turn.
+            let open = self.place(&person).await;
+            // A server that has just hung takes no place of those that have not.
+            let way = if has_hung {
+                (&self.opening_again, OPENED_AGAIN_WITHIN)
+            } else {
+                (&self.opening, OPENED_WITHIN)
+            };
             // Opening needs far more memory than waiting: its future lives on the heap meanwhile.
-            let opened = Box::pin(self.open(&person, &login, &mut known, failures)).await;
+            let opened = Box::pin(self.open(&person, &login, &mut known, way)).await;
+            has_hung = matches!(opened, Err(ImapError::Late(_)));
             let (error, count) = match opened {
                 Ok(opened) => {
                     self.stats.opened.fetch_add(1, Ordering::Relaxed);
+                    self.sink.fares(&person, None);
                     let _listening = Listening::new(&self.stats);
                     let error = self.stay(opened, &person, &mut known, &mut failures).await;
                     let count = self.stats.of_end(&error);
@@ -204,13 +233,27 @@ impl ImapIdle {
                 error => {
                     count.fetch_add(1, Ordering::Relaxed);
                     let error = crate::causes(&error);
+                    self.sink.fares(&person, Some(&error));
                     tracing::debug!(%person, error, "a listener has lost its IMAP server, and tries again");
                 }
             }
+            drop(open);
             let range = self.options.shortest_delay..self.options.longest_delay;
             tokio::time::sleep(delay(failures, &range)).await;
             failures = failures.saturating_add(1);
         }
+    }
+
+    /// A place for a connection.
+    async fn place(&self, person: &Person) -> Option<SemaphorePermit<'_>> {
+        if let Ok(place) = self.open.try_acquire() {
+            return Some(place);
+        }
+        self.stats.crowded.fetch_add(1, Ordering::Relaxed);
+        let words = "this process may open no more files: it waits until another mailbox is left";
+        self.sink.fares(person, Some(words));
+        // It is never closed.
+        self.open.acquire().await.ok()
     }
 
     /// Connects, logs in, selects, and tells what has happened meanwhile; gives what was said of
@@ -220,13 +263,8 @@ impl ImapIdle {
         person: &Person,
         login: &Login,
         known: &mut Option<Snapshot>,
-        failures: u32,
+        (places, longest): (&Semaphore, Duration),
     ) -> Result<(Client, AllTold), ImapError> {
-        // A server that has just hung takes no place of those that have not.
-        let (places, longest) = match failures {
-            0 => (&self.opening, OPENED_WITHIN),
-            _ => (&self.opening_again, OPENED_AGAIN_WITHIN),
-        };
         let _place = places.acquire().await;
         let mut client = Client::connect(&self.server).await?;
         client.login(login).await?;
@@ -236,12 +274,14 @@ impl ImapIdle {
         client.tell_name().await?;
         let mut round = Round::new(known.take().unwrap_or_default());
         let mailbox = &self.options.mailbox;
-        let opening = async {
-            sync::open(&mut client, mailbox, &mut round).await?;
-            others::open(&mut client, mailbox, &mut round).await
-        };
-        let opened = tokio::time::timeout(longest, opening).await;
-        let opened = opened.unwrap_or(Err(ImapError::Late(longest)));
+        let opened = sync::open(&mut client, mailbox, &mut round);
+        let opened = in_time(longest, opened).await;
+        let told = self.finish(round, person, known, opened).await?;
+        // What was found is kept, whatever becomes of the other mailboxes.
+        let mut round = Round::new(known.take().unwrap_or_default());
+        round.told = told;
+        let opened = others::open(&mut client, mailbox, &mut round);
+        let opened = in_time(longest, opened).await;
         let told = self.finish(round, person, known, opened).await?;
         Ok((client, told))
     }

@@ -65,6 +65,15 @@ struct Listener {
     is_full: Arc<AtomicBool>,
 }
 
+/// Tries again soon.
+fn quick() -> IdleOptions {
+    IdleOptions {
+        shortest_delay: Duration::from_millis(1),
+        longest_delay: Duration::from_millis(20),
+        ..IdleOptions::default()
+    }
+}
+
 impl Listener {
     fn start(server: &StandIn) -> Self {
         Self::renewing(server, IdleOptions::default().renew_after)
@@ -79,10 +88,8 @@ impl Listener {
             is_full: Arc::clone(&is_full),
         };
         let options = IdleOptions {
-            shortest_delay: Duration::from_millis(1),
-            longest_delay: Duration::from_millis(20),
             renew_after,
-            ..IdleOptions::default()
+            ..quick()
         };
         let idle = ImapIdle::new(server.server(), options, Arc::new(kept));
         let person = Person::new("3", "11", "11@3").expect("a person");
@@ -174,6 +181,36 @@ async fn a_mail_that_cannot_be_described_is_told_and_hides_no_other() {
     server.change(|mailbox| mailbox.deliver(""));
     assert_eq!(listener.next().await, ["MessageNew 4 s4"]);
     assert_eq!(server.shared.logins.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_would_be_one_connection_too_many_waits_until_another_has_ended() {
+    let server = StandIn::start(Behaviour::default()).await;
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let kept = Kept {
+        events: sender,
+        is_full: Arc::default(),
+    };
+    let options = IdleOptions {
+        most_open: 1,
+        ..quick()
+    };
+    let idle = ImapIdle::new(server.server(), options, Arc::new(kept));
+    let listen = |user: &str| {
+        let person = Person::new("3", user, "11@3").expect("a person");
+        tokio::spawn(Arc::clone(&idle).listen(person, login(), None))
+    };
+    let first = listen("1");
+    events.recv().await.expect("the first");
+    let second = listen("2");
+    while idle.stats().crowded.load(Ordering::Acquire) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.shared.logins.lock().unwrap().len(), 1);
+    first.abort();
+    let told = tokio::time::timeout(PATIENCE, events.recv()).await;
+    told.expect("in time").expect("the second");
+    second.abort();
 }
 
 #[tokio::test]

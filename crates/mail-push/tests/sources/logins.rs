@@ -103,6 +103,12 @@ async fn a_refused_login_is_told_from_a_server_that_cannot_say() {
             true,
         ),
         ("NO [EXPIRED] try again with another", password("x"), true),
+        (
+            "NO Login incorrect, please try again later",
+            password("x"),
+            true,
+        ),
+        ("NO Internal error, try again later", password("x"), false),
         ("BAD what", password("x"), false),
         ("NO wrong", token(), true),
     ] {

@@ -7,6 +7,8 @@ use dovecast_mail_push::listener::{
     bound_to_session, decide,
 };
 
+use dovecast_store::HeardOn;
+
 use super::MailPush;
 use crate::Result;
 
@@ -51,6 +53,18 @@ impl MailPush {
         &self.parts.rules
     }
 
+    /// Whether a mailbox is opened with a password: what another node has in its memory, nobody
+    /// else sees but by the source that hears it there.
+    pub(super) fn logs_in_elsewhere(&self, on: Option<&HeardOn>) -> bool {
+        let Some(on) = on.filter(|_| self.vault.is_of_each_node()) else {
+            return false;
+        };
+        // One that has just begun has not said by what.
+        let is_of = |kind| on.fares.as_ref().is_none_or(|fares| fares.source == kind);
+        let mut offers = self.rules().sources.iter();
+        offers.any(|offer| offer.needs_credentials && is_of(offer.kind))
+    }
+
     /// Decides whether a person has a permanent listener, and says each step: what
     /// `pushusers --explain` prints.
     pub async fn listener_decision(&self, person: &Person) -> Result<ListenerDecision> {
@@ -65,9 +79,9 @@ impl MailPush {
         clients.sort_unstable();
         let mut has_credentials = self.vault.has(person).await?;
         if !has_credentials && self.vault.is_of_each_node() {
-            // What another node has in its memory, nobody else sees but by what it hears.
             let heard = self.store.heard_on().await?;
-            has_credentials = heard.iter().any(|(of, _)| of == person);
+            let on = heard.iter().find(|on| on.person == *person);
+            has_credentials = self.logs_in_elsewhere(on);
         }
         Ok(self.rules().permanent(&clients, has_credentials))
     }

@@ -106,15 +106,14 @@ impl MailPush {
             self.must_be_good(address)?;
         }
         let edit = SubscriptionEdit {
-            wishes: Some(fields.changed(before.wishes)),
-            client: fields.client,
-            address: fields.address,
+            client: fields.client.clone(),
+            address: fields.address.clone(),
             expires_ms: fields.expires_ms,
         };
-        let changed = self
-            .store
-            .edit_subscription(caller.person(), before.id, edit)
-            .await?;
+        let (store, person) = (&self.store, caller.person());
+        let changed =
+            store.edit_subscription(person, before.id, edit, |wishes| fields.changed(wishes));
+        let changed = changed.await?;
         changed.ok_or_else(|| Refusal::no(Resource::Subscription, id))
     }
 

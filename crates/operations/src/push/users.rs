@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use dovecast_mail_push::Person;
 use dovecast_mail_push::listener::{ListenerDecision, SourceKind};
-use dovecast_store::PushClient;
+use dovecast_store::{HeardOn, PushClient};
 
 use super::MailPush;
 use crate::caller::Operator;
@@ -22,6 +22,8 @@ pub struct PushUser {
     pub source: SourceKind,
     /// The node that has the lease, if one has.
     pub node: Option<String>,
+    /// What keeps the mailbox from being heard, and since when, in milliseconds since 1970.
+    pub trouble: Option<(String, i64)>,
 }
 
 /// Context and user of a person, in the order in which people expect numbers.
@@ -56,7 +58,8 @@ impl NumberFirst {
 impl MailPush {
     /// Persons whose mailboxes are heard, on any node.
     pub async fn push_users(&self, _: &Operator) -> Result<Vec<PushUser>> {
-        let nodes: HashMap<Person, String> = self.store.heard_on().await?.into_iter().collect();
+        let heard = self.store.heard_on().await?.into_iter();
+        let heard: HashMap<Person, HeardOn> = heard.map(|one| (one.person.clone(), one)).collect();
         let known = self.vault.known().await?;
         let mut clients: HashMap<Person, Vec<String>> = HashMap::new();
         for one in self.store.push_clients().await? {
@@ -69,9 +72,8 @@ impl MailPush {
         let mut users = BTreeMap::new();
         for person in sessions.iter().chain(clients.keys()) {
             let subscribed = clients.get(person).map_or(&[][..], Vec::as_slice);
-            // What another node has in its memory, nobody else sees but by what it hears.
-            let is_elsewhere = self.vault.is_of_each_node() && nodes.contains_key(person);
-            let has_credentials = known.contains_key(person) || is_elsewhere;
+            let on = heard.get(person);
+            let has_credentials = known.contains_key(person) || self.logs_in_elsewhere(on);
             let decision = self.rules().permanent(subscribed, has_credentials);
             let (is_permanent, source) = match decision.outcome {
                 Ok(kind) => (true, kind),
@@ -80,10 +82,12 @@ impl MailPush {
                     _ => continue,
                 },
             };
+            let fares = on.and_then(|on| on.fares.as_ref());
             let user = PushUser {
                 is_permanent,
-                source,
-                node: nodes.get(person).cloned(),
+                source: fares.map_or(source, |fares| fares.source),
+                node: on.map(|on| on.node.clone()),
+                trouble: fares.and_then(|fares| fares.trouble.clone()),
                 person: person.clone(),
             };
             users.insert(place(person), user);

@@ -149,7 +149,12 @@ fn heard(user: Option<&PushUser>) -> String {
         Some(node) => format!("on the node `{node}`"),
         None => "on no node yet".to_owned(),
     };
-    format!("heard: by `{source}`, {how_long}, {node}")
+    let trouble = user.trouble.as_ref().map(|(trouble, since_ms)| {
+        let since = jiff::Timestamp::from_millisecond(*since_ms).unwrap_or_default();
+        format!(", but not since {since:.0}: {trouble}")
+    });
+    let trouble = trouble.unwrap_or_default();
+    format!("heard: by `{source}`, {how_long}, {node}{trouble}")
 }
 
 fn whose(named: &json::PushDevices) -> (&str, &str) {
@@ -203,13 +208,18 @@ mod tests {
             is_permanent: true,
             source: SourceKind::ImapIdle,
             node: Some("mx1/7".to_owned()),
+            trouble: None,
         };
         assert_eq!(
             heard(Some(&user)),
             "heard: by `imapidle`, with or without a session, on the node `mx1/7`"
         );
-        user.is_permanent = false;
-        user.node = None;
+        user.trouble = Some(("no connection".to_owned(), 1_700_000_000_123));
+        assert_eq!(
+            heard(Some(&user)),
+            "heard: by `imapidle`, with or without a session, on the node `mx1/7`, but not since 2023-11-14T22:13:20Z: no connection"
+        );
+        (user.is_permanent, user.node, user.trouble) = (false, None, None);
         assert_eq!(
             heard(Some(&user)),
             "heard: by `imapidle`, as long as there is a session, on no node yet"

@@ -9,6 +9,7 @@ mod leaving;
 mod notify;
 mod sink;
 mod sources;
+mod states;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use anyhow::Result;
 use dovecast_mail_push::Person;
 use dovecast_mail_push::imap::ImapError;
 use dovecast_mail_push::listener::SourceKind;
-use dovecast_mail_push::placement::{Care, Lease, Wish};
+use dovecast_mail_push::placement::{Care, Fares, Lease, Wish};
 use dovecast_mail_push::push::Sending;
 use dovecast_mail_push::sources::{Ended, Fence};
 use dovecast_operations::push::Vault;
@@ -107,7 +108,7 @@ impl Care for Listeners {
         let person = lease.person.clone();
         let source = wish.source;
         tracing::debug!(%person, %source, wish.is_permanent, wish.is_leaving, "a listener begins");
-        self.parts.sink.has_leased(lease.clone());
+        self.parts.sink.has_leased(lease.clone(), source);
         let mut tasks = Vec::new();
         if source != SourceKind::Events {
             let parts = Arc::clone(&self.parts);
@@ -149,6 +150,14 @@ impl Care for Listeners {
             self.parts.sink.has_given(person);
         })
     }
+
+    fn unnoted(&self, most: usize) -> Vec<(Lease, Fares)> {
+        self.parts.sink.states().unnoted(most)
+    }
+
+    fn noted(&self, noted: &[(Lease, Fares)]) {
+        self.parts.sink.states().noted(noted);
+    }
 }
 
 impl Drop for Listeners {
@@ -185,6 +194,7 @@ impl Parts {
             source,
             delays: &self.delays,
             counters: &self.counters,
+            states: self.sink.states(),
         };
         let hear = || Box::pin(self.hear(person, source, named));
         keeper.keep(hear).await;
@@ -213,6 +223,7 @@ impl Parts {
                 if !self.note_metadata(person).await {
                     return Stopped::Again(Reason::Store);
                 }
+                self.sink.states().fares(person, None);
                 let fence = Arc::clone(&self.sink) as Arc<dyn Fence>;
                 notify
                     .keep(person.clone(), login, self.sources.resync, fence)
@@ -229,6 +240,7 @@ impl Parts {
                 idle.listen(person.clone(), login, known).await
             }
             SourceKind::MailNotify => {
+                self.sink.states().fares(person, None);
                 let (Some(idle), Some(login)) = (&self.sources.idle, login) else {
                     return Stopped::Done;
                 };

@@ -29,6 +29,8 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(3);
 const LISTENER_LIMIT: Duration = Duration::from_secs(5);
 /// Listeners that end at the same time.
 const ENDED_AT_ONCE: usize = 64;
+/// Listeners of which is noted in a round how they fare.
+const NOTED_A_ROUND: usize = 1_000;
 /// How often what belongs to persons without sessions and subscriptions is looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -171,6 +173,9 @@ impl Caring {
                 self.begin(lease, one.wish.clone()).await;
             }
         }
+        let unnoted = self.care.unnoted(NOTED_A_ROUND);
+        self.store.note_listeners(&unnoted).await?;
+        self.care.noted(&unnoted);
         if state.swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
             let given_up = self.store.give_up_metadata().await?;
             if given_up > 0 {

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dovecast_mail_push::Person;
-use dovecast_mail_push::placement::Lease;
+use dovecast_mail_push::listener::SourceKind;
+use dovecast_mail_push::placement::{Fares, Lease};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
@@ -28,6 +29,17 @@ pub const NODE_LIFE_MS: i64 = 10_000;
 /// Leases that are taken or given in one statement.
 const AT_A_TIME: usize = 200;
 
+/// Where and how a mailbox is heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeardOn {
+    /// Whose mailbox it is.
+    pub person: Person,
+    /// The node that hears it.
+    pub node: String,
+    /// How its listener fares, as that node has said.
+    pub fares: Option<Fares>,
+}
+
 /// Context and user of a person.
 type Place = (Arc<str>, Arc<str>);
 
@@ -35,13 +47,18 @@ const BEAT: &str = "INSERT INTO push_node (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
 /// Whoever has the lease keeps it while it lives; what follows is the time of the database.
 const TAKE: &str = " ON CONFLICT (context, user_name) DO UPDATE SET node = excluded.node, login = excluded.login, \
-    fence = push_lease.fence + 1 WHERE push_lease.node = '' OR NOT EXISTS (SELECT 1 FROM push_node \
+    fence = push_lease.fence + 1, source = '', trouble = '', trouble_ms = 0 WHERE push_lease.node = '' OR NOT EXISTS (SELECT 1 FROM push_node \
     WHERE push_node.id = push_lease.node AND push_node.alive_until_ms > ";
 const HOLDS: &str = "SELECT 1 AS held FROM push_lease JOIN push_node ON push_node.id = push_lease.node \
     WHERE context = $1 AND user_name = $2 AND node = $3 AND fence = $4 AND alive_until_ms > $5";
 
-const HEARD_ON: &str = "SELECT context, user_name, login, node FROM push_lease JOIN push_node ON push_node.id = push_lease.node \
+const HEARD_ON: &str = "SELECT context, user_name, login, node, source, trouble, trouble_ms \
+    FROM push_lease JOIN push_node ON push_node.id = push_lease.node \
     WHERE alive_until_ms > $1 ORDER BY context, user_name";
+const NOTE: &str = "UPDATE push_lease SET source = $1, trouble = $2, trouble_ms = $3 \
+    WHERE context = $4 AND user_name = $5 AND node = $6 AND fence = $7";
+/// Longest text of what keeps a mailbox from being heard, in characters.
+const MAX_TROUBLE_CHARS: usize = 200;
 /// Longest name of a machine that is part of a node's, in characters.
 const MAX_MACHINE_CHARS: usize = 64;
 
@@ -209,8 +226,34 @@ impl Store {
         Ok(held.is_some())
     }
 
-    /// All persons who are heard, with the name of the node that hears them and lives.
-    pub async fn heard_on(&self) -> Result<Vec<(Person, String)>> {
+    /// Notes how listeners of this node fare, as long as it has their leases.
+    pub async fn note_listeners(&self, listeners: &[(Lease, Fares)]) -> Result<()> {
+        for listeners in listeners.chunks(AT_A_TIME) {
+            let mut tx = self.database.begin_writing().await?;
+            for (lease, fares) in listeners {
+                let (trouble, since_ms) = match &fares.trouble {
+                    Some((trouble, since_ms)) => (trouble.as_str(), *since_ms),
+                    None => ("", 0),
+                };
+                let trouble: String = trouble.chars().take(MAX_TROUBLE_CHARS).collect();
+                sqlx::query(NOTE)
+                    .bind(fares.source.name())
+                    .bind(trouble)
+                    .bind(since_ms)
+                    .bind(&*lease.person.context)
+                    .bind(&*lease.person.user)
+                    .bind(self.push_node())
+                    .bind(lease.fence)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// All persons who are heard, with the node that hears them and lives.
+    pub async fn heard_on(&self) -> Result<Vec<HeardOn>> {
         let mut tx = self.database.begin_reading().await?;
         let now_ms = self.now_of_leases(&mut tx).await?;
         let rows = sqlx::query(HEARD_ON)
@@ -218,7 +261,7 @@ impl Store {
             .fetch_all(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(self.readable(&rows, "push_lease", leased))
+        Ok(self.readable(&rows, "push_lease", heard_on))
     }
 
     /// All persons who are leased, with the name of the node, whether it lives or not.
@@ -231,6 +274,22 @@ impl Store {
         .await?;
         Ok(self.readable(&rows, "push_lease", leased))
     }
+}
+
+/// Where and how the mailbox of a row is heard.
+fn heard_on(found: &AnyRow) -> Result<HeardOn> {
+    let trouble = row::text(found, "trouble")?;
+    let since_ms = row::number(found, "trouble_ms")?;
+    let source = SourceKind::from_name(&row::text(found, "source")?);
+    Ok(HeardOn {
+        person: person(found)?,
+        node: row::text(found, "node")?,
+        // One that has just begun has not said so.
+        fares: source.map(|source| Fares {
+            source,
+            trouble: (!trouble.is_empty()).then_some((trouble, since_ms)),
+        }),
+    })
 }
 
 /// Whose lease a row is, and the node that has it.

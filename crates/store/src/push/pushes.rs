@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use dovecast_mail_push::plan::deadline_ms;
 use dovecast_mail_push::retry::SHOWN;
 use dovecast_mail_push::{EventPlan, Person, PlannedPush, SubscriptionId, Tag, Topic, message};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::gathering::Gathering;
@@ -35,6 +36,10 @@ const MAX_WAITING: i64 = 500;
 const DROP_BEYOND: &str = "DELETE FROM push_waiting WHERE subscription_id = $1 AND claimed_until_ms = 0 AND id IN \
     (SELECT id FROM push_waiting WHERE subscription_id = $1 \
     ORDER BY CASE WHEN topic = 'mail:changes' THEN 1 ELSE 0 END, created_ms DESC, id DESC LIMIT 1000000 OFFSET $2)";
+/// What waits shows how many mails are unseen when it is claimed, not when it was written. The
+/// short form names the mailbox in one of two ways.
+const BADGE: &str = "UPDATE push_waiting SET badge = $1 WHERE context = $2 AND user_name = $3 AND badge <> $1 \
+    AND (REPLACE(short_message, $4, '') <> short_message OR REPLACE(short_message, $5, '') <> short_message)";
 const TAKE_BACK: &str = "DELETE FROM push_waiting WHERE context = $1 AND user_name = $2 AND tag = $3 AND topic <> $4 \
     AND claimed_until_ms = 0 RETURNING subscription_id, may_be_shown";
 /// What devices show, and what is on its way to them: its service may have accepted it already.
@@ -61,10 +66,10 @@ impl Store {
     /// after a crash replaces itself.
     pub async fn write_pushes(&self, plans: &[(Person, EventPlan)]) -> Result<PushesWritten> {
         let mut written = PushesWritten::default();
-        if plans
-            .iter()
-            .all(|(_, plan)| plan.take_back.is_none() && plan.pushes.is_empty())
-        {
+        let says_nothing = |plan: &EventPlan| {
+            plan.take_back.is_none() && plan.pushes.is_empty() && plan.unseen.is_none()
+        };
+        if plans.iter().all(|(_, plan)| says_nothing(plan)) {
             return Ok(written);
         }
         let now = self.push_now().await?;
@@ -79,11 +84,13 @@ impl Store {
                 let mail = TakenBack {
                     person,
                     tag,
+                    mailbox: plan.unseen.as_ref().map(|(mailbox, _)| &**mailbox),
                     badge: *badge,
                 };
-                let (taken_back, closings) = mail.take_back(&mut tx, now).await?;
+                let (taken_back, closed) = mail.take_back(&mut tx, now).await?;
                 written.taken_back += taken_back;
-                written.closings += closings;
+                written.closings += closed.len() as u64;
+                devices.extend(closed);
             }
             for push in &plan.pushes {
                 let Some(tag) = &push.tag else {
@@ -104,6 +111,7 @@ impl Store {
                 devices.insert(gathered.subscription());
             }
         }
+        update_badges(&mut tx, plans).await?;
         for device in devices {
             written.crowded += drop_beyond(&mut tx, device).await?;
         }
@@ -123,12 +131,18 @@ impl Store {
 struct TakenBack<'a> {
     person: &'a Person,
     tag: &'a Tag,
+    /// Where the unseen mails are counted.
+    mailbox: Option<&'a str>,
     badge: Option<u32>,
 }
 
 impl TakenBack<'_> {
-    /// What waits goes; what is shown, or about to be, is closed: how many of each.
-    async fn take_back(&self, tx: &mut Transaction, now: PushNow) -> Result<(u64, u64)> {
+    /// What waits goes, so many; what is shown, or about to be, is closed, on these devices.
+    async fn take_back(
+        &self,
+        tx: &mut Transaction,
+        now: PushNow,
+    ) -> Result<(u64, Vec<SubscriptionId>)> {
         let dropped = sqlx::query(TAKE_BACK)
             .bind(&*self.person.context)
             .bind(&*self.person.user)
@@ -155,24 +169,32 @@ impl TakenBack<'_> {
         for found in &shown {
             devices.insert(row::text(found, "subscription_id")?);
         }
+        let mut closed = Vec::new();
         for id in &devices {
             let id = id
                 .parse()
                 .map_err(|error| row::wrong("subscription_id", error))?;
             insert(tx, &self.closing(id, now), now).await?;
+            closed.push(id);
         }
-        Ok((dropped.len() as u64, devices.len() as u64))
+        Ok((dropped.len() as u64, closed))
     }
 
     fn closing(&self, subscription: SubscriptionId, now: PushNow) -> PlannedPush {
         let now_ms = now.now_ms - now.ahead_ms;
+        let message = message::closing(self.tag, self.badge);
+        // Nobody is told the mailbox: the badge is found by it.
+        let mut short = message.clone();
+        if let Some(mailbox) = self.mailbox {
+            short["mailbox"] = mailbox.into();
+        }
         PlannedPush {
             subscription,
             person: self.person.clone(),
             topic: Topic::MailClose,
             tag: Some(self.tag.clone()),
-            message: message::closing(self.tag, self.badge),
-            short: message::closing(self.tag, self.badge),
+            message,
+            short,
             badge: self.badge,
             due_ms: now_ms,
             deadline_ms: now_ms.saturating_add(deadline_ms()),
@@ -251,6 +273,28 @@ pub(super) async fn insert_as(
         .bind(i64::from(push.passes_quiet_hours))
         .execute(&mut **tx)
         .await?;
+    Ok(())
+}
+
+/// Has what waits of a mailbox show how many mails are unseen in it by the last event.
+async fn update_badges(tx: &mut Transaction, plans: &[(Person, EventPlan)]) -> Result<()> {
+    let mut last: HashMap<(&Person, &str), u32> = HashMap::new();
+    for (person, plan) in plans {
+        if let Some((mailbox, unseen)) = &plan.unseen {
+            last.insert((person, mailbox), *unseen);
+        }
+    }
+    for ((person, mailbox), unseen) in last {
+        let folder = message::ox_folder(mailbox);
+        sqlx::query(BADGE)
+            .bind(i64::from(unseen))
+            .bind(&*person.context)
+            .bind(&*person.user)
+            .bind(format!("\"mailbox\":{}", Value::from(mailbox)))
+            .bind(format!("\"folder\":{}", Value::from(folder)))
+            .execute(&mut **tx)
+            .await?;
+    }
     Ok(())
 }
 

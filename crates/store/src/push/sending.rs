@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use dovecast_mail_push::lanes::{LanePermit, Lanes};
 use dovecast_mail_push::plan::deadline_ms;
 use dovecast_mail_push::subscription::QuietHours;
-use dovecast_mail_push::{DeviceAddress, Person, SubscriptionId, Tag, Topic, TransportKind};
+use dovecast_mail_push::{
+    DeviceAddress, Person, PushContent, SubscriptionId, Tag, Topic, TransportKind,
+};
 use serde_json::Value;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
@@ -18,7 +20,8 @@ use crate::row;
 use crate::statement::Statement;
 
 /// Whom it is for is asked of both: what waits, and the subscription. What waits for one device
-/// goes one after the other: only its first push that is due, and none while another is under way.
+/// goes one after the other: only its first push that is due, and none while another is under way;
+/// what rings goes before what closes or tells of changes that are less than a minute older.
 const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user_name, device.login, device.client, \
     device.transport, device.sealed, push.passes_quiet, push.topic, push.tag, push.message, push.short_message, push.badge, push.created_ms, \
     push.deadline_ms, push.failures, push.revision, device.context AS device_context, device.user_name AS device_user, \
@@ -41,9 +44,6 @@ const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user
 /// What its person has had within the last minute.
 const HAD: &str = "(SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
     AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1)";
-/// What rings goes before what closes or tells of changes that are less than a minute older.
-const RANK: &str =
-    "push.due_ms + CASE WHEN push.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END";
 const IS_HELD: &str =
     "SELECT 1 AS here FROM push_held WHERE until_ms > $1 AND until_ms <= $2 LIMIT 1";
 /// What waits for a service that has asked for time is due when that is over: it is not looked at
@@ -276,10 +276,7 @@ impl Store {
             }
             statement.push(")");
         }
-        statement
-            .push(" ORDER BY ")
-            .push(RANK)
-            .push(", push.id LIMIT ");
+        statement.push(" ORDER BY push.due_ms, push.id LIMIT ");
         statement.bind(i64::from(limits.most));
         let mut connection = self.database.pool.acquire().await?;
         statement.fetch_all(&mut connection).await
@@ -323,8 +320,16 @@ impl Store {
         let wishes = dovecast_mail_push::Wishes::from_json(&json("wishes")?);
         let wishes = wishes.map_err(|error| row::wrong("wishes", error))?;
         let passes_quiet_hours = row::number(found, "passes_quiet")? > 0;
-        let (message, short) = (json("message")?, json("short_message")?);
+        let (mut message, short) = (json("message")?, json("short_message")?);
         let badge = row::optional_number(found, "badge")?;
+        let is_closing = topic == Some(Topic::MailClose);
+        if is_closing && let Some(badge) = badge {
+            message["badge"] = badge.into();
+        }
+        if !is_closing && wishes.content == PushContent::Ids {
+            // It may have been more when this was planned.
+            message = short.clone();
+        }
         let failures = row::number(found, "failures")?;
         Ok(ClaimedPush {
             id: row::text(found, "id")?,
@@ -336,7 +341,7 @@ impl Store {
             address,
             topic: topic.ok_or_else(unknown)?,
             tag: Tag::from_text(&tag(&row::text(found, "tag")?)),
-            has_short: message != short,
+            has_short: !is_closing && message != short,
             message,
             urgency: wishes.urgency,
             quiet_hours: wishes.quiet_hours.filter(|_| !passes_quiet_hours),

@@ -25,7 +25,7 @@ use rows::{
 
 const SELECT: &str = "SELECT id, context, user_name, login, client, transport, last_four, wishes, created_ms, \
     expires_ms, answer FROM push_subscription";
-const BY_TOKEN: &str = "SELECT id, context, user_name, sealed, expires_ms FROM push_subscription \
+const BY_TOKEN: &str = "SELECT id, context, user_name, sealed, wishes, expires_ms FROM push_subscription \
     WHERE token_hash = $1";
 const OF_PERSON: &str = "SELECT id, context, user_name, login, client, transport, last_four, wishes, created_ms, \
     expires_ms, answer, sealed, token_hash FROM push_subscription WHERE id = $1 AND context = $2 AND user_name = $3 \
@@ -34,7 +34,7 @@ const DELETE: &str = "DELETE FROM push_subscription WHERE id = $1";
 /// Takes what waits down to ids alone, the form that is at hand, whatever of the rest may still be
 /// told.
 const LESS: &str = "UPDATE push_waiting SET message = short_message, revision = revision + 1 \
-    WHERE subscription_id = $1 AND message <> short_message";
+    WHERE subscription_id = $1 AND topic <> 'mail:close' AND message <> short_message";
 const EXPIRED: &str =
     "DELETE FROM push_subscription WHERE expires_ms IS NOT NULL AND expires_ms <= $1";
 /// Persons that are looked up in one statement.
@@ -99,8 +99,6 @@ pub struct SubscriptionEdit {
     pub client: Option<String>,
     /// Where the device is, by the same transport.
     pub address: Option<DeviceAddress>,
-    /// What is asked for.
-    pub wishes: Option<Wishes>,
     /// When it ends, if it does.
     pub expires_ms: Option<Option<i64>>,
 }
@@ -110,13 +108,18 @@ pub struct SubscriptionEdit {
 async fn apply(
     tx: &mut Transaction,
     id: &str,
-    (before, now_wanted): (&Wishes, &Wishes),
+    (before, wanted): (&str, &Wishes),
     now: PushNow,
 ) -> Result<()> {
-    if now_wanted.quiet_hours != before.quiet_hours {
+    // What cannot be read is another one.
+    let before: Option<Wishes> = serde_json::from_str(before)
+        .ok()
+        .and_then(|json| Wishes::from_json(&json).ok());
+    let before = before.as_ref();
+    if before.is_none_or(|before| before.quiet_hours != wanted.quiet_hours) {
         end_quiet(tx, id, now).await?;
     }
-    if now_wanted.content < before.content {
+    if before.is_none_or(|before| wanted.content < before.content) {
         sqlx::query(LESS).bind(id).execute(&mut **tx).await?;
     }
     Ok(())
@@ -164,8 +167,8 @@ impl Store {
                     &row::text(found, "sealed")?,
                     &mut new.address,
                 )?;
-                let before = one(&mut change, &id).await?.subscription.wishes;
                 if replace(&mut change, (&id, &hash), &new).await? {
+                    let before = row::text(found, "wishes")?;
                     apply(&mut change.tx, &id, (&before, &new.wishes), now).await?;
                     put.record = one(&mut change, &id).await?;
                     put.is_new = false;
@@ -252,12 +255,14 @@ impl Store {
         open(&self.keys.ring(), id, sealed)
     }
 
-    /// Changes a subscription; `None`: the person has none of this id.
+    /// Changes a subscription; `None`: the person has none of this id. What is asked for is made of
+    /// what is asked for when it is changed: of two changes at a time neither is lost.
     pub async fn edit_subscription(
         &self,
         person: &Person,
         id: SubscriptionId,
         edit: SubscriptionEdit,
+        change_wishes: impl FnOnce(Wishes) -> Wishes,
     ) -> Result<Option<SubscriptionRecord>> {
         let now = self.push_now().await?;
         // Read in the change: whoever takes the token over does so before it or after.
@@ -284,12 +289,11 @@ impl Store {
             address = changed;
         }
         let before = before.subscription;
-        let wishes = before.wishes.clone();
         let new = NewSubscription {
             person: before.person,
             client: edit.client.unwrap_or(before.client),
             address,
-            wishes: edit.wishes.unwrap_or(before.wishes),
+            wishes: change_wishes(before.wishes),
             expires_ms: edit.expires_ms.unwrap_or(before.expires_ms),
         };
         let hash = token_hash(&new.person, &new.client, &new.address);
@@ -304,7 +308,8 @@ impl Store {
         if !replace(&mut change, (&text, &hash), &new).await? {
             return Ok(None);
         }
-        apply(&mut change.tx, &text, (&wishes, &new.wishes), now).await?;
+        let before = row::text(&found, "wishes")?;
+        apply(&mut change.tx, &text, (&before, &new.wishes), now).await?;
         let record = one(&mut change, &text).await?;
         change.commit().await?;
         Ok(Some(record))

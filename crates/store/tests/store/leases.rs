@@ -1,9 +1,10 @@
 //! Leases of listeners: taken by one node, lost by one that hangs, moved from one that is dead.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dovecast_dispatch::ledger::Ledger;
 use dovecast_mail_push::Person;
-use dovecast_mail_push::placement::{moves, node_of};
+use dovecast_mail_push::listener::SourceKind;
+use dovecast_mail_push::placement::{Fares, moves, node_of};
 
 use crate::setup::{Test, cases};
 
@@ -13,6 +14,7 @@ cases![
     leases_are_taken_and_given_many_in_a_statement,
     nodes_share_listeners_and_take_over_those_of_the_dead_only,
     leases_of_persons_who_have_left_are_forgotten,
+    how_a_listener_fares_is_known_on_every_node,
 ];
 
 fn persons(count: u32) -> Vec<Person> {
@@ -167,5 +169,41 @@ async fn leases_of_persons_who_have_left_are_forgotten(test: Test) -> Result<()>
     let other = store.another_node();
     other.beat_push_node().await?;
     ensure!(other.forget_leases().await? == 1);
+    Ok(())
+}
+
+async fn how_a_listener_fares_is_known_on_every_node(test: Test) -> Result<()> {
+    let one = test.open().await?;
+    let two = one.another_node();
+    one.beat_push_node().await?;
+    two.beat_push_node().await?;
+    let leases = one.take_leases(&persons(2)).await?;
+    let fares = |trouble: Option<&str>| Fares {
+        source: SourceKind::ImapIdle,
+        trouble: trouble.map(|words| (words.to_owned(), 5)),
+    };
+    let of_first = async || -> Result<Option<Fares>> {
+        let heard = two.heard_on().await?;
+        let first = heard.into_iter().find(|on| on.person == leases[0].person);
+        Ok(first.context("it is leased")?.fares)
+    };
+    ensure!(of_first().await?.is_none(), "it has not said so");
+    let long = "ü".repeat(500);
+    for (trouble, kept) in [
+        (Some("no connection"), Some("no connection")),
+        (None, None),
+        (Some(&*long), Some(&long[..400])),
+    ] {
+        let noted = [(leases[0].clone(), fares(trouble))];
+        one.note_listeners(&noted).await?;
+        ensure!(of_first().await? == Some(fares(kept)), "{trouble:?}");
+    }
+    // Whoever has the lease next has not said anything, whatever the one before says still.
+    one.give_leases(&[leases[0].person.clone()]).await?;
+    let taken = two.take_leases(&[leases[0].person.clone()]).await?;
+    ensure!(taken.len() == 1);
+    one.note_listeners(&[(leases[0].clone(), fares(Some("late")))])
+        .await?;
+    ensure!(of_first().await?.is_none());
     Ok(())
 }

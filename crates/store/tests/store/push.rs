@@ -8,6 +8,7 @@ use dovecast_store::{
     SubscriptionEdit,
 };
 use serde_json::json;
+use std::convert::identity;
 
 use crate::setup::{Test, cases};
 
@@ -117,9 +118,14 @@ async fn subscriptions_are_changed_and_are_of_their_person_only(test: Test) -> R
         expires_ms: Some(Some(60_000)),
         ..SubscriptionEdit::default()
     };
-    ensure!(store.edit_subscription(&ann(), id, edit()).await?.is_none());
+    ensure!(
+        store
+            .edit_subscription(&ann(), id, edit(), identity)
+            .await?
+            .is_none()
+    );
     let changed = store
-        .edit_subscription(&joe(), id, edit())
+        .edit_subscription(&joe(), id, edit(), identity)
         .await?
         .context("changed")?;
     ensure!(changed.subscription.client == "tablet" && changed.last_four.is_empty());
@@ -289,11 +295,11 @@ async fn whether_a_client_has_new_mail_is_known_without_its_wishes(test: Test) -
     let id = id.record.subscription.id;
     ensure!(known().await? == phone(true));
     ensure!(store.new_mail_clients().await?.len() == 1);
-    let other = SubscriptionEdit {
-        wishes: Some(new(&joe(), "b", &["mail:flags"]).wishes),
-        ..SubscriptionEdit::default()
-    };
-    store.edit_subscription(&joe(), id, other).await?;
+    let wishes = new(&joe(), "b", &["mail:flags"]).wishes;
+    let edit = SubscriptionEdit::default();
+    store
+        .edit_subscription(&joe(), id, edit, |_| wishes)
+        .await?;
     ensure!(known().await? == phone(false) && store.new_mail_clients().await?.is_empty());
     // Those of an older version are looked at once.
     test.execute("UPDATE push_subscription SET new_mail = -1, wishes = REPLACE(wishes, 'mail:flags', 'mail:new')")?;

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use dovecast_mail_push::{DeviceAddress, Topic};
 use dovecast_store::{LastAnswer, MaySend, PushEnd, SubscriptionEdit};
+use std::convert::identity;
 
 use crate::cuts::until;
 use crate::push::{ann, joe, new, put};
@@ -41,7 +42,9 @@ async fn a_push_whose_device_is_registered_anew_is_sent_to_its_new_address(
                 put(&store, new(&joe(), "old", &["*"])).await?;
             }
             "edited" => {
-                let edited = store.edit_subscription(&joe(), id, edit("new")).await?;
+                let edited = store
+                    .edit_subscription(&joe(), id, edit("new"), identity)
+                    .await?;
                 edited.context("changed")?;
             }
             _ => {
@@ -75,7 +78,7 @@ async fn a_device_that_is_taken_over_while_it_is_changed_is_not_taken_back(
     let begun = store.statements();
     let editing = {
         let store = store.clone();
-        async move { store.edit_subscription(&joe(), id, edit).await }
+        async move { store.edit_subscription(&joe(), id, edit, identity).await }
     };
     // The change waits for another one, whatever it has read before.
     let edited = match &test.kind {

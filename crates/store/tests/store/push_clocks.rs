@@ -283,16 +283,14 @@ async fn whoever_ends_quiet_hours_gets_what_waits_for_their_end(test: Test) -> R
     let store = open(&test).await?;
     let change = async |quiet_hours: Option<QuietHours>| -> Result<()> {
         let one = store.subscriptions(&joe()).await?.remove(0).subscription;
-        let edit = SubscriptionEdit {
-            wishes: Some(Wishes {
-                quiet_hours,
-                ..one.wishes
-            }),
-            ..SubscriptionEdit::default()
+        let edit = SubscriptionEdit::default();
+        let changed = |wishes: Wishes| Wishes {
+            quiet_hours,
+            ..wishes
         };
         ensure!(
             store
-                .edit_subscription(&joe(), one.id, edit)
+                .edit_subscription(&joe(), one.id, edit, changed)
                 .await?
                 .is_some()
         );

@@ -1,6 +1,7 @@
 //! Mail push: sessions and subscriptions that have expired. Nobody finds them, and they are deleted
 //! a day later: a clock that is wrong for a while deletes nothing.
 
+use std::convert::identity;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -47,7 +48,12 @@ async fn what_has_expired_is_found_by_nobody_and_deleted_a_day_later(test: Test)
     ensure!(store.subscriptions(&joe()).await?.is_empty());
     ensure!(store.subscription_address(&joe(), id).await?.is_none());
     let edit = SubscriptionEdit::default();
-    ensure!(store.edit_subscription(&joe(), id, edit).await?.is_none());
+    ensure!(
+        store
+            .edit_subscription(&joe(), id, edit, identity)
+            .await?
+            .is_none()
+    );
     ensure!(store.push_clients().await?.is_empty());
     ensure!(store.new_mail_clients().await?.is_empty());
     ensure!(store.push_persons().await?.is_empty());

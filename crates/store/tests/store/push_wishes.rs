@@ -2,12 +2,15 @@
 //! how much waits.
 
 use std::collections::BTreeMap;
+use std::convert::identity;
 use std::slice;
 
 use anyhow::{Context, Result, ensure};
 use dovecast_mail_push::lanes::{LaneBounds, Lanes};
-use dovecast_mail_push::subscription::QuietHours;
-use dovecast_mail_push::{DeviceAddress, EventPlan, MailEvent, Person, PushContent, Topic, plan};
+use dovecast_mail_push::subscription::{QuietHours, Urgency};
+use dovecast_mail_push::{
+    DeviceAddress, EventPlan, MailEvent, Person, PushContent, Topic, Wishes, plan,
+};
 use dovecast_notification::EventAccount;
 use dovecast_store::{ClaimLimits, Store, SubscriptionEdit};
 
@@ -21,6 +24,8 @@ cases![
     a_device_that_has_moved_is_not_gone_by_an_answer_to_where_it_was,
     who_has_had_enough_with_what_is_under_way_hides_no_other,
     what_rings_goes_before_what_closes,
+    what_waits_shows_what_is_unseen_when_it_is_sent,
+    of_two_changes_at_a_time_neither_is_lost,
     a_thousand_mails_that_are_marked_cost_few_statements_and_all_is_told,
     what_waits_for_one_device_is_bounded,
 ];
@@ -64,15 +69,14 @@ async fn what_waits_says_no_more_than_its_device_may_be_told_by_now(test: Test) 
     let under_way = claim(&store).await?.remove(0);
     ensure!(under_way.message.to_string().contains("Geheim"));
     let one = made.record.subscription;
-    let narrowed = SubscriptionEdit {
-        wishes: Some(dovecast_mail_push::Wishes {
-            content: PushContent::Ids,
-            ..one.wishes
-        }),
-        ..SubscriptionEdit::default()
+    let narrowed = |wishes: Wishes| Wishes {
+        content: PushContent::Ids,
+        ..wishes
     };
-    let edited = store.edit_subscription(&joe(), one.id, narrowed).await?;
-    edited.context("edited")?;
+    let edit = SubscriptionEdit::default();
+    let person = joe();
+    let edited = store.edit_subscription(&person, one.id, edit, narrowed);
+    edited.await?.context("edited")?;
     store
         .end_push(&under_way, &dovecast_store::PushEnd::Dropped)
         .await?;
@@ -96,7 +100,7 @@ async fn a_device_that_has_moved_is_not_gone_by_an_answer_to_where_it_was(
         address: Some(at("new")),
         ..SubscriptionEdit::default()
     };
-    let edited = store.edit_subscription(&joe(), id, edit).await?;
+    let edited = store.edit_subscription(&joe(), id, edit, identity).await?;
     edited.context("edited")?;
     for (person, token, is_gone) in [
         (joe(), "old", false),
@@ -167,6 +171,69 @@ async fn what_rings_goes_before_what_closes(test: Test) -> Result<()> {
     ensure!(
         topics == [Topic::MailNew, closing, closing, closing],
         "{topics:?}"
+    );
+    Ok(())
+}
+
+async fn what_waits_shows_what_is_unseen_when_it_is_sent(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    put(&store, new(&joe(), "t", &["mail:new"])).await?;
+    put(&store, new(&joe(), "u", &["ox:mail:new"])).await?;
+    for uid in 1..=3 {
+        tell(&store, "MessageNew", uid, &format!(r#","unseen":{uid}"#)).await?;
+    }
+    // The first one is shown at each device.
+    accept(&store, &claim(&store).await?).await?;
+    // Two of them are read before the others are sent.
+    tell(&store, "MessageRead", 1, r#","unseen":2"#).await?;
+    tell(&store, "MessageRead", 3, r#","unseen":1"#).await?;
+    let (mut new, mut closings) = (0, 0);
+    loop {
+        let pushes = claim(&store).await?;
+        if pushes.is_empty() {
+            break;
+        }
+        for push in &pushes {
+            ensure!(push.badge == Some(1), "{push:?}");
+            if push.topic == Topic::MailClose {
+                closings += 1;
+                let keys = push.message.as_object().context("an object")?.len();
+                ensure!(push.message["badge"] == 1 && keys == 4, "{push:?}");
+            } else {
+                new += 1;
+            }
+        }
+        accept(&store, &pushes).await?;
+    }
+    // Of each device the first one was shown, and the last one waited.
+    ensure!((new, closings) == (2, 2), "{new} {closings}");
+    Ok(())
+}
+
+async fn of_two_changes_at_a_time_neither_is_lost(test: Test) -> Result<()> {
+    let store = test.open().await?;
+    let made = put(&store, new(&joe(), "t", &["*"])).await?;
+    let id = made.record.subscription.id;
+    let less = |wishes: Wishes| Wishes {
+        content: PushContent::Ids,
+        ..wishes
+    };
+    let urgent = |wishes: Wishes| Wishes {
+        urgency: Urgency::High,
+        ..wishes
+    };
+    let (first, second) = (joe(), joe());
+    let edit = SubscriptionEdit::default;
+    let (one, other) = tokio::join!(
+        store.edit_subscription(&first, id, edit(), less),
+        store.edit_subscription(&second, id, edit(), urgent),
+    );
+    ensure!(one?.is_some() && other?.is_some());
+    let wishes = store.subscriptions(&joe()).await?.remove(0);
+    let wishes = wishes.subscription.wishes;
+    ensure!(
+        (wishes.content, wishes.urgency) == (PushContent::Ids, Urgency::High),
+        "{wishes:?}"
     );
     Ok(())
 }
@@ -249,10 +316,16 @@ async fn what_waits_for_one_device_is_bounded(test: Test) -> Result<()> {
     ensure!(crowded > 0);
     ensure!(store.waiting_pushes().await? == 501, "Ann's, and Joe's");
     // The new mails are among what is left.
-    let first = claim(&store).await?;
-    ensure!(
-        first.iter().all(|push| push.topic == Topic::MailNew),
-        "{first:?}"
-    );
+    let mut uids = Vec::new();
+    loop {
+        let pushes = claim(&store).await?;
+        let of_joe = pushes.iter().filter(|push| push.address.token() == "t");
+        uids.extend(of_joe.map(|push| push.message["uid"].as_u64()));
+        if pushes.is_empty() {
+            break;
+        }
+        accept(&store, &pushes).await?;
+    }
+    ensure!(uids == [1, 2, 3, 4, 5].map(Some), "{uids:?}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Mail push: pushes that wait, are sent, replaced, gathered and taken back.
 
+use std::convert::identity;
 use std::slice;
 
 use anyhow::{Context, Result, ensure};
@@ -377,7 +378,7 @@ async fn a_device_that_is_gone_goes_with_what_waits(test: Test) -> Result<()> {
         ..SubscriptionEdit::default()
     };
     store
-        .edit_subscription(&joe(), id, edit)
+        .edit_subscription(&joe(), id, edit, identity)
         .await?
         .context("changed")?;
     store.end_push(&push, &PushEnd::Gone).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use super::others::{self, Looked};
-use super::{ImapIdle, Round, Snapshot};
+use super::{ImapIdle, OPENED_AGAIN_WITHIN, Round, Snapshot};
 use crate::Person;
 use crate::imap::{Client, ImapError, Login};
 
@@ -28,7 +28,8 @@ impl ImapIdle {
         };
         let untold = named.iter().filter(|name| !is_known(name)).cloned();
         let mut untold: BTreeSet<String> = untold.collect();
-        let opened = Box::pin(self.open(person, login, &mut known, 0)).await;
+        let way = (&self.looking, OPENED_AGAIN_WITHIN);
+        let opened = Box::pin(self.open(person, login, &mut known, way)).await;
         let count = match &opened {
             Ok(_) => &self.stats.opened,
             Err(ImapError::Refused(_)) => &self.stats.refused,

@@ -16,6 +16,7 @@ use dovecast_mail_push::sources::back_off::delay;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use super::states::States;
 use crate::push::counters::{Count, Counters};
 
 /// Bounds of the delay before the store is asked again.
@@ -51,6 +52,19 @@ pub(super) enum Reason {
     Panicked,
 }
 
+impl Reason {
+    /// The reason as an operator is told it.
+    pub(super) fn words(self) -> String {
+        match self {
+            Self::Store => "the store does not answer".to_owned(),
+            Self::Unopened => "the stored password cannot be opened".to_owned(),
+            Self::Master => "the mail server refuses the master user".to_owned(),
+            Self::Lacks(what) => format!("the mail server lacks {what}"),
+            Self::Panicked => "the listener has panicked".to_owned(),
+        }
+    }
+}
+
 /// How long a listener waits before it begins again.
 pub(super) struct Delays {
     soon: Range<Duration>,
@@ -63,6 +77,7 @@ pub(super) struct Keeper<'a> {
     pub(super) source: SourceKind,
     pub(super) delays: &'a Delays,
     pub(super) counters: &'a Counters,
+    pub(super) states: &'a States,
 }
 
 impl Delays {
@@ -100,6 +115,7 @@ impl Keeper<'_> {
                 Err(_) => Reason::Panicked,
             };
             note(self.counters, self.person, self.source, reason);
+            self.states.fares(self.person, Some(&reason.words()));
             // One that was heard for long has begun well: it is a new row of failures.
             if began.elapsed() > self.delays.bounds(reason).end {
                 failures = 0;
@@ -162,6 +178,7 @@ mod tests {
             source: SourceKind::ImapIdle,
             delays,
             counters,
+            states: &States::default(),
         };
         let ends = Mutex::new(ends.iter().copied().collect::<VecDeque<_>>());
         let next = || ends.lock().expect("a lock").pop_front();

@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::sources::offer;
+use super::states::States;
 use crate::config::Config;
 use crate::headers::event_headers;
 use crate::key_file;
@@ -48,6 +49,7 @@ pub(super) struct Sink {
     /// `None`: no source here hears anything itself.
     key: Option<IdKey>,
     leases: Mutex<HashMap<Person, Lease>>,
+    states: States,
     told: Mutex<EventIds>,
     asking: Semaphore,
 }
@@ -73,6 +75,7 @@ impl Sink {
             destination,
             key: key.map(|key| IdKey::of(&key)),
             leases: Mutex::default(),
+            states: States::default(),
             told: Mutex::new(EventIds::new(REMEMBERED_EVENTS, REMEMBERED_FOR)),
             asking: Semaphore::new(ASKED_AT_ONCE),
         })
@@ -85,14 +88,21 @@ impl Sink {
         self.asking.acquire().await.ok()
     }
 
-    /// From now on the person is heard with this lease.
-    pub(super) fn has_leased(&self, lease: Lease) {
+    /// From now on the person is heard with this lease, by this source.
+    pub(super) fn has_leased(&self, lease: Lease, source: SourceKind) {
+        self.states.begins(&lease, source);
         self.leases().insert(lease.person.clone(), lease);
     }
 
     /// From now on nothing of the person is written.
     pub(super) fn has_given(&self, person: &Person) {
+        self.states.ends(person);
         self.leases().remove(person);
+    }
+
+    /// How listeners fare.
+    pub(super) fn states(&self) -> &States {
+        &self.states
     }
 
     /// The lease with which the person is heard.
@@ -246,6 +256,10 @@ impl HeardSink for Sink {
     ) -> Boxed<'a, bool> {
         Box::pin(self.write(person, heard, snapshot))
     }
+
+    fn fares(&self, person: &Person, trouble: Option<&str>) {
+        self.states.fares(person, trouble);
+    }
 }
 
 impl Fence for Sink {
@@ -284,7 +298,7 @@ mod tests {
         store.beat_push_node().await.expect("a node");
         let leases = store.take_leases(std::slice::from_ref(&joe)).await;
         let lease = leases.expect("leases").pop().expect("a lease");
-        sink.has_leased(lease);
+        sink.has_leased(lease, SourceKind::ImapIdle);
         let mut turns = Vec::new();
         for _ in 0..ASKED_AT_ONCE {
             turns.push(sink.turn().now_or_never().expect("a turn"));

@@ -18,6 +18,7 @@ use super::sink::Sink;
 use crate::config::Config;
 use crate::config::mail_push::{DovecotSource, MailPushSection};
 use crate::push::log_in::{imap_server, trusted};
+use crate::serve::descriptors;
 
 static STORE_LINES: LineLimit = LineLimit::a_minute(1);
 static UNOPENED_LINES: LineLimit = LineLimit::a_minute(1);
@@ -49,7 +50,11 @@ impl Sources {
                     "[mail_push.imapidle]",
                 )?;
                 let sink = Arc::clone(sink) as Arc<_>;
-                Some(ImapIdle::new(server, IdleOptions::default(), sink))
+                let options = IdleOptions {
+                    most_open: descriptors::for_listeners(config),
+                    ..IdleOptions::default()
+                };
+                Some(ImapIdle::new(server, options, sink))
             }
         };
         // Also where the source is not in `order` any more: what it has set is taken away.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
+use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::sources::WhoseName;
 use dovecast_operations::push::{CredentialStorage, Vault};
 use dovecast_store::{Clock, DatabasePlace, MailboxCredentials, Passcrypt, Store, StoreOptions};
@@ -66,7 +67,10 @@ async fn lease(world: &World, listeners: &Listeners, persons: &[Person]) {
     let leases = world.store.take_leases(persons).await.expect("leases");
     assert_eq!(leases.len(), persons.len());
     for lease in leases {
-        listeners.parts.sink.has_leased(lease);
+        listeners
+            .parts
+            .sink
+            .has_leased(lease, SourceKind::MailNotify);
     }
 }
 
@@ -188,9 +192,12 @@ async fn a_datagram_rings_whoever_is_leased_here_and_nobody_else() {
     // Somebody else has leased joe meanwhile.
     let mut old = lease.clone();
     old.fence -= 1;
-    listeners.parts.sink.has_leased(old);
+    listeners.parts.sink.has_leased(old, SourceKind::MailNotify);
     assert_eq!(rung("Work").await, 0);
-    listeners.parts.sink.has_leased(lease);
+    listeners
+        .parts
+        .sink
+        .has_leased(lease, SourceKind::MailNotify);
     assert_eq!(rung("Work").await, 1);
 }
 
