@@ -275,13 +275,13 @@ impl ImapIdle {
         let mut round = Round::new(known.take().unwrap_or_default());
         let mailbox = &self.options.mailbox;
         let opened = sync::open(&mut client, mailbox, &mut round);
-        let opened = in_time(longest, opened).await;
-        let told = self.finish(round, person, known, opened).await?;
-        // What was found is kept, whatever becomes of the other mailboxes.
-        let mut round = Round::new(known.take().unwrap_or_default());
-        round.told = told;
-        let opened = others::open(&mut client, mailbox, &mut round);
-        let opened = in_time(longest, opened).await;
+        let opened = match in_time(longest, opened).await {
+            Ok(()) => {
+                let opened = others::open(&mut client, mailbox, &mut round);
+                in_time(longest, opened).await
+            }
+            Err(error) => Err(error),
+        };
         let told = self.finish(round, person, known, opened).await?;
         Ok((client, told))
     }

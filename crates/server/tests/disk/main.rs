@@ -203,14 +203,14 @@ fn a_log_that_has_filled_the_disk() -> Result<Result<(), Unavailable>> {
     let data_dir = disk.path().join("data");
     let start = |retention_mb: u32| {
         let log = format!("[log]\nretention_mb = {retention_mb}");
-        World::start(
-            Server::builder()
-                .binary(BINARY)
-                .data_dir(&data_dir)
-                .config(&log),
-        )
+        let server = Server::builder().binary(BINARY).data_dir(&data_dir);
+        server.config(&log).start()
     };
-    let world = start(0)?;
+    let server = start(0)?;
+    let world = World {
+        token: server.admin_token()?,
+        server,
+    };
     let made: Value = serde_json::from_str(&world.make_token()?.body)?;
     let token = made["meta"]["token"].as_str().context("no token")?;
     let large = json!({
@@ -233,8 +233,15 @@ fn a_log_that_has_filled_the_disk() -> Result<Result<(), Unavailable>> {
     ensure!(count > 50, "only {count} found room");
     // What it keeps free is there for what is written beside the log.
     world.takes_writes()?;
-    drop(world);
-    let world = start(10)?;
+    let World {
+        server,
+        token: admin,
+    } = world;
+    drop(server);
+    let world = World {
+        token: admin,
+        server: start(10)?,
+    };
     let is_taken = poll_until(PATIENCE, || {
         let status = send(&world).ok()?;
         (status == 201).then_some(())
