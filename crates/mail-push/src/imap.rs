@@ -19,6 +19,7 @@ mod stream;
 mod wire;
 
 pub use client::Client;
+pub(crate) use client::in_time;
 pub use commands::Selected;
 pub use error::ImapError;
 pub use fetch::Fetched;

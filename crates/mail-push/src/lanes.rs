@@ -41,6 +41,17 @@ pub struct LanePermit {
     person: Person,
 }
 
+/// A person for whom attempts are under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonLane {
+    /// The person.
+    pub person: Person,
+    /// How many are under way.
+    pub under_way: usize,
+    /// Whether the person has no place left.
+    pub is_full: bool,
+}
+
 impl Lanes {
     /// None is under way.
     pub fn new(bounds: LaneBounds) -> Self {
@@ -94,12 +105,15 @@ impl Lanes {
         full.map(|(host, _)| host.to_string()).collect()
     }
 
-    /// Persons for whom attempts are under way, with how many more there may be.
-    pub fn persons(&self) -> Vec<(Person, usize)> {
+    /// Persons for whom attempts are under way.
+    pub fn persons(&self) -> Vec<PersonLane> {
         let under_way = self.lock();
         let persons = under_way.persons.iter();
-        let left = |count: &usize| self.bounds.of_person.saturating_sub(*count);
-        let persons = persons.map(|(person, count)| (person.clone(), left(count)));
+        let persons = persons.map(|(person, &count)| PersonLane {
+            person: person.clone(),
+            under_way: count,
+            is_full: count >= self.bounds.of_person,
+        });
         persons.collect()
     }
 
@@ -152,11 +166,9 @@ mod tests {
         assert_eq!(lanes.full_hosts(), ["a"]);
         held.push(lanes.take("b", &joe));
         assert!(lanes.take("c", &joe).is_none());
-        let full = |persons: Vec<(Person, usize)>| {
-            let full = persons.into_iter().filter(|(_, left)| *left == 0);
-            full.map(|(person, _)| person).collect::<Vec<_>>()
-        };
-        assert_eq!(full(lanes.persons()), [joe]);
+        let full = lanes.persons().into_iter().filter(|lane| lane.is_full);
+        let full: Vec<Person> = full.map(|lane| lane.person).collect();
+        assert_eq!(full, [joe]);
         held.extend([lanes.take("b", &ann), lanes.take("c", &ann)]);
         assert!(held.iter().all(Option::is_some));
         assert_eq!(lanes.free(), 0);

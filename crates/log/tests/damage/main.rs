@@ -99,6 +99,15 @@ fn check_intact(records: &[Record]) {
     assert!(records.is_sorted_by_key(|record| record.offset));
 }
 
+/// What is said of damage while the eight records that are left are read.
+async fn said_beside_eight(dir: &Path) -> Vec<String> {
+    let log = Embedded::open(dir, &options()).expect("the log opens");
+    let (records, damage) = read_all(&log).await;
+    check_intact(&records);
+    assert_eq!(records.len(), 8);
+    damage.iter().map(ToString::to_string).collect()
+}
+
 #[tokio::test]
 async fn a_damaged_batch_is_named_and_passed_over() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -110,13 +119,8 @@ async fn a_damaged_batch_is_named_and_passed_over() {
     );
     assert_eq!(changed, Ok(2));
     drop(sqlite);
-    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
-    let (records, damage) = read_all(&log).await;
-    check_intact(&records);
-    assert_eq!(records.len(), 8);
-    let said: Vec<String> = damage.iter().map(ToString::to_string).collect();
     assert_eq!(
-        said,
+        said_beside_eight(dir.path()).await,
         [3, 7].map(|offset| format!(
             "offsets {offset} to {offset} of `events` partition 0 are damaged: the checksum is wrong"
         ))
@@ -131,13 +135,12 @@ async fn a_batch_that_is_missing_is_named_and_passed_over() {
     let changed = sqlite.execute("DELETE FROM batch WHERE key IN (4, 5)", []);
     assert_eq!(changed, Ok(2));
     drop(sqlite);
-    let log = Embedded::open(dir.path(), &options()).expect("the log opens");
-    let (records, damage) = read_all(&log).await;
-    check_intact(&records);
-    assert_eq!(records.len(), 8);
     assert_eq!(
-        damage.first().map(ToString::to_string),
-        Some("offsets 4 to 5 of `events` partition 0 are damaged: it is missing".to_owned())
+        said_beside_eight(dir.path())
+            .await
+            .first()
+            .map(String::as_str),
+        Some("offsets 4 to 5 of `events` partition 0 are damaged: it is missing")
     );
 }
 

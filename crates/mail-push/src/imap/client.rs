@@ -247,7 +247,8 @@ pub(super) fn well(command: &'static str, done: Done) -> Result<Option<Code>, Im
     })
 }
 
-pub(super) async fn in_time<T>(
+/// What work gives, unless it takes longer than this: it hangs, then.
+pub(crate) async fn in_time<T>(
     wait: Duration,
     work: impl Future<Output = Result<T, ImapError>>,
 ) -> Result<T, ImapError> {

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::back_off::delay;
 use super::{HeardSink, read};
 use crate::Person;
-use crate::imap::{Client, ImapError, ImapServer, Login};
+use crate::imap::{Client, ImapError, ImapServer, Login, in_time};
 use others::AllTold;
 use round::Round;
 
@@ -136,15 +136,6 @@ pub struct ImapIdle {
     /// Places for those who look once.
     looking: Semaphore,
     stats: IdleStats,
-}
-
-/// What takes longer than it may has hung.
-async fn in_time(
-    longest: Duration,
-    opening: impl Future<Output = Result<(), ImapError>>,
-) -> Result<(), ImapError> {
-    let opened = tokio::time::timeout(longest, opening).await;
-    opened.unwrap_or(Err(ImapError::Late(longest)))
 }
 
 fn places(count: usize) -> Semaphore {

@@ -6,7 +6,6 @@ use dovecast_mail_push::listener::{
     AllowedClients, ListenerDecision, ListenerFacts, PasswordSource, SourceKind, SourceOffer,
     bound_to_session, decide,
 };
-
 use dovecast_store::HeardOn;
 
 use super::MailPush;

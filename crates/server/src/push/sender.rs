@@ -159,7 +159,7 @@ impl Sender {
             let reason = format!("`{}` is not configured on this server", kind.name());
             // Nothing was sent, and so nothing is shown.
             let answer = PushAnswer::unsent(PushVerdict::Later(None), reason);
-            return PushEnd::Later(wait(push, None), kept(&answer));
+            return later(wait(push, None), &answer);
         };
         let host = transport.host(&push.address);
         if let Some(wait) = self.held.left(&host) {

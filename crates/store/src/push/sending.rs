@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dovecast_mail_push::lanes::{LanePermit, Lanes};
+use dovecast_mail_push::lanes::{LanePermit, Lanes, PersonLane};
 use dovecast_mail_push::plan::deadline_ms;
 use dovecast_mail_push::subscription::QuietHours;
 use dovecast_mail_push::{
@@ -19,31 +19,54 @@ use crate::open::Store;
 use crate::row;
 use crate::statement::Statement;
 
+/// What a push's person has had within the last minute; that began at `$1`.
+macro_rules! had {
+    () => {
+        "(SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
+        AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1)"
+    };
+}
+
+/// When a push has its turn: one that closes or tells of changes lets what rings go before it for
+/// a minute.
+macro_rules! turn {
+    ($push:literal) => {
+        concat!(
+            "(",
+            $push,
+            ".due_ms + CASE WHEN ",
+            $push,
+            ".topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END)"
+        )
+    };
+}
+
 /// Whom it is for is asked of both: what waits, and the subscription. What waits for one device
-/// goes one after the other: only its first push that is due, and none while another is under way;
-/// what rings goes before what closes or tells of changes that are less than a minute older.
-const DUE: &str = "SELECT push.id, push.subscription_id, push.context, push.user_name, device.login, device.client, \
+/// goes one after the other: only its first push that is due, and none while another is under way.
+const DUE: &str = concat!(
+    "SELECT push.id, push.subscription_id, push.context, push.user_name, device.login, device.client, \
     device.transport, device.sealed, push.passes_quiet, push.topic, push.tag, push.message, push.short_message, push.badge, push.created_ms, \
     push.deadline_ms, push.failures, push.revision, device.context AS device_context, device.user_name AS device_user, \
-    device.wishes, device.lane, (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
-    AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) AS had \
-    FROM push_waiting AS push JOIN push_subscription AS device ON device.id = push.subscription_id \
+    device.wishes, device.lane, ",
+    had!(),
+    " AS had FROM push_waiting AS push JOIN push_subscription AS device ON device.id = push.subscription_id \
     WHERE push.due_ms <= $2 AND push.deadline_ms > $2 AND (device.expires_ms IS NULL OR device.expires_ms > $2) \
-    AND (push.claimed_until_ms <= $2 OR push.claimed_until_ms > $3) \
-    AND (SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
-    AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1) < $4 \
-    AND NOT EXISTS (SELECT 1 FROM push_waiting AS other WHERE other.subscription_id = push.subscription_id \
+    AND (push.claimed_until_ms <= $2 OR push.claimed_until_ms > $3) AND ",
+    had!(),
+    " < $4 AND NOT EXISTS (SELECT 1 FROM push_waiting AS other WHERE other.subscription_id = push.subscription_id \
     AND other.id <> push.id AND ((other.claimed_until_ms > $2 AND other.claimed_until_ms <= $3) \
-    OR (other.due_ms <= $2 AND other.deadline_ms > $2 \
-    AND (other.due_ms + CASE WHEN other.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END \
-    < push.due_ms + CASE WHEN push.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END \
-    OR (other.due_ms + CASE WHEN other.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END \
-    = push.due_ms + CASE WHEN push.topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END AND other.id < push.id))))) \
+    OR (other.due_ms <= $2 AND other.deadline_ms > $2 AND (",
+    turn!("other"),
+    " < ",
+    turn!("push"),
+    " OR (",
+    turn!("other"),
+    " = ",
+    turn!("push"),
+    " AND other.id < push.id))))) \
     AND NOT EXISTS (SELECT 1 FROM push_held WHERE push_held.lane = device.lane AND push_held.until_ms > $2 \
-    AND push_held.until_ms <= $5)";
-/// What its person has had within the last minute.
-const HAD: &str = "(SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
-    AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1)";
+    AND push_held.until_ms <= $5)",
+);
 const IS_HELD: &str =
     "SELECT 1 AS here FROM push_held WHERE until_ms > $1 AND until_ms <= $2 LIMIT 1";
 /// What waits for a service that has asked for time is due when that is over: it is not looked at
@@ -263,15 +286,20 @@ impl Store {
             statement.push(" AND device.lane NOT IN (");
             statement.bind_list(hosts, ", ").push(")");
         }
-        for (person, left) in lanes.persons() {
+        for PersonLane {
+            person,
+            under_way,
+            is_full,
+        } in lanes.persons()
+        {
             statement.push(" AND NOT (push.context = ");
             statement.bind(person.context.to_string());
             statement.push(" AND push.user_name = ");
             statement.bind(person.user.to_string());
-            if left > 0 {
+            if !is_full {
                 // What is under way may still be accepted within this minute.
-                let under_way = i64::try_from(lanes.of_person(&person)).unwrap_or(i64::MAX);
-                statement.push(" AND ").push(HAD).push(" >= ");
+                let under_way = i64::try_from(under_way).unwrap_or(i64::MAX);
+                statement.push(" AND ").push(had!()).push(" >= ");
                 statement.bind(i64::from(limits.per_minute).saturating_sub(under_way));
             }
             statement.push(")");

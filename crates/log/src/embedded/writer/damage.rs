@@ -1,6 +1,6 @@
 //! A file that is found to be damaged, by whomever: the writer saves what can be saved.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Shared, Writer};
@@ -16,10 +16,14 @@ impl Shared {
     /// does now, and then wakes the readers.
     pub(in crate::embedded) fn report(&self, error: StoreError) -> LogError {
         if let StoreError::Damaged(reason) = &error {
-            let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
-            damage.get_or_insert_with(|| reason.clone());
+            self.told_damage().get_or_insert_with(|| reason.clone());
         }
         error.into_log(&self.store.path)
+    }
+
+    /// Damage that the writer was told of and has not seen to.
+    fn told_damage(&self) -> MutexGuard<'_, Option<String>> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,26 +59,14 @@ impl Writer {
         if self.heal_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        let told = || {
-            self.shared
-                .damage
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let Some(reason) = told().take() else {
+        let Some(reason) = self.shared.told_damage().take() else {
             return;
         };
         if let Err(error) = self.heal(StoreError::Damaged(reason.clone())) {
             let error = error.into_log(&self.shared.store.path);
             tracing::error!(%error, again_in = ?HEAL_AGAIN, "the damaged log could not be saved");
             // It is tried again, whether anybody reads or not.
-            let told = || {
-                self.shared
-                    .damage
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-            };
-            told().get_or_insert(reason);
+            self.shared.told_damage().get_or_insert(reason);
         }
         self.shared.commits.send_modify(|commits| *commits += 1);
     }
