@@ -35,6 +35,8 @@ pub struct PlannedPush {
     /// What the device shows it as; a push that waits with the same one is replaced. `None`: the
     /// message is gathered with others.
     pub tag: Option<Tag>,
+    /// Whether it tells of one mail that came, of which a device is told once.
+    pub is_of_one_mail: bool,
     /// What is told.
     pub message: Value,
     /// What is told where the message is too large.
@@ -132,6 +134,7 @@ fn push(
         person: event.person.clone(),
         topic,
         tag: if is_gathered { None } else { event.tag() },
+        is_of_one_mail: !is_gathered && event.mail.is_some(),
         message: in_form(wishes.content),
         short: in_form(PushContent::Ids),
         badge: event.unseen,

@@ -13,6 +13,7 @@ mod states;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_mail_push::Person;
@@ -35,6 +36,10 @@ use sink::Sink;
 use sources::Sources;
 
 pub(super) use sources::rules;
+
+/// Longest time for which a listener that is to end is waited for while it writes: less than may be
+/// taken to end it.
+const WRITING_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs listeners; they end when this is dropped.
 pub(super) struct Listeners {
@@ -128,7 +133,7 @@ impl Care for Listeners {
         let replaced = locked(&self.running).insert(person, running);
         Box::pin(async move {
             if let Some(replaced) = replaced {
-                replaced.end().await;
+                replaced.end(&self.parts.sink).await;
             }
         })
     }
@@ -140,7 +145,7 @@ impl Care for Listeners {
             if let Some(running) = running {
                 let (source, lease) = (running.wish.source, running.lease.clone());
                 tracing::debug!(%person, %source, is_over, "a listener ends");
-                running.end().await;
+                running.end(&self.parts.sink).await;
                 // It may have been added again until now.
                 self.parts.ringing.remove(person);
                 if is_over && source != SourceKind::Events {
@@ -175,8 +180,11 @@ impl Running {
         }
     }
 
-    /// Ends the tasks; returns when they have ended.
-    async fn end(self) {
+    /// Ends the tasks; returns when they have ended. What they are writing they finish, unless that
+    /// takes too long.
+    async fn end(self, sink: &Sink) {
+        let quiet = sink.quiet(&self.lease.person);
+        let _quiet = tokio::time::timeout(WRITING_LIMIT, quiet).await;
         self.abort();
         for task in self.tasks {
             // One that was aborted is an error, and so is one that has panicked.

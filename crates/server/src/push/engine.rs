@@ -1,6 +1,6 @@
 //! From the log to pushes that wait: follows the events as a consumer group of its own, finds the
 //! subscriptions of their persons, and writes what is to be pushed. The offset is committed only
-//! when that is written; what is read again after a crash replaces itself.
+//! when that is written; what is read again after a crash replaces itself, or was told.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,16 +16,20 @@ use crate::open::Store;
 use crate::row;
 use crate::statement::Statement;
 
+/// A mail that came is read from the log again after a crash, or where another node goes on: where
+/// $16 is 1 it is not written for a device that was told of it, or to which it is on its way.
 const INSERT: &str = "INSERT INTO push_waiting (id, subscription_id, context, user_name, topic, tag, message, \
     short_message, badge, gathered_until_ms, created_ms, due_ms, deadline_ms, failures, revision, claimed_until_ms, \
     quiet_until_ms, passes_quiet) SELECT $1, id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, 0, 0, $14, $15 \
     FROM push_subscription \
     WHERE id = $13 AND context = $2 AND user_name = $3 AND (expires_ms IS NULL OR expires_ms > $10) \
+    AND ($16 = 0 OR NOT EXISTS (SELECT 1 FROM push_accepted AS told WHERE told.subscription_id = $13 AND told.tag = $5)) \
     ON CONFLICT (subscription_id, tag) DO UPDATE SET topic = excluded.topic, message = excluded.message, \
     short_message = excluded.short_message, badge = excluded.badge, created_ms = excluded.created_ms, \
     due_ms = excluded.due_ms, deadline_ms = excluded.deadline_ms, failures = 0, quiet_until_ms = excluded.quiet_until_ms, \
     passes_quiet = excluded.passes_quiet, \
-    revision = push_waiting.revision + 1";
+    revision = push_waiting.revision + 1 \
+    WHERE $16 = 0 OR push_waiting.topic <> excluded.topic OR push_waiting.claimed_until_ms = 0";
 /// What waits for the end of quiet hours is due at $1, with as much time as it would have had then.
 /// $3 is now by this node's clock, of which the database is ahead by $4.
 const END_QUIET: &str = "UPDATE push_waiting SET deadline_ms = deadline_ms - due_ms + $1, \
@@ -63,7 +67,7 @@ pub struct PushesWritten {
 
 impl Store {
     /// Writes what events mean for devices, all or nothing, in their order. What is written again
-    /// after a crash replaces itself.
+    /// after a crash replaces itself, or was told.
     pub async fn write_pushes(&self, plans: &[(Person, EventPlan)]) -> Result<PushesWritten> {
         let mut written = PushesWritten::default();
         let says_nothing = |plan: &EventPlan| {
@@ -97,10 +101,11 @@ impl Store {
                     gathering.add(push);
                     continue;
                 };
-                insert(&mut tx, push, now).await?;
-                written.pushes += 1;
                 told.insert((&push.person, tag));
-                devices.insert(push.subscription);
+                if insert(&mut tx, push, now).await? {
+                    written.pushes += 1;
+                    devices.insert(push.subscription);
+                }
             }
         }
         for gathered in gathering.all() {
@@ -193,6 +198,7 @@ impl TakenBack<'_> {
             person: self.person.clone(),
             topic: Topic::MailClose,
             tag: Some(self.tag.clone()),
+            is_of_one_mail: false,
             message,
             short,
             badge: self.badge,
@@ -222,8 +228,9 @@ pub(super) async fn end_quiet(
     Ok(())
 }
 
-/// Writes a push of a mail, whose times are those of this node's clock.
-async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Result<()> {
+/// Writes a push of a mail, whose times are those of this node's clock; `false`: its device is
+/// gone, or was told of the mail.
+async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Result<bool> {
     let id = Uuid::now_v7().simple().to_string();
     let tag = push.tag.as_ref().map_or(&*id, Tag::as_str);
     let form = Form {
@@ -248,14 +255,15 @@ pub(super) struct Form<'a> {
     pub(super) gathered_until_ms: i64,
 }
 
-/// Writes a push in a form, with the device, the times and the badge of this one.
+/// Writes a push in a form, with the device, the times and the badge of this one; whether it is
+/// written.
 pub(super) async fn insert_as(
     tx: &mut Transaction,
     push: &PlannedPush,
     form: Form<'_>,
     now: PushNow,
-) -> Result<()> {
-    sqlx::query(INSERT)
+) -> Result<bool> {
+    let done = sqlx::query(INSERT)
         .bind(form.id)
         .bind(&*push.person.context)
         .bind(&*push.person.user)
@@ -271,9 +279,10 @@ pub(super) async fn insert_as(
         .bind(push.subscription.to_string())
         .bind(quiet_until_ms(push))
         .bind(i64::from(push.passes_quiet_hours))
+        .bind(i64::from(push.is_of_one_mail))
         .execute(&mut **tx)
         .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 /// Has what waits of a mailbox show how many mails are unseen in it by the last event.

@@ -33,6 +33,7 @@ mod push;
 mod push_attempts;
 mod push_clocks;
 mod push_expiry;
+mod push_once;
 mod push_wishes;
 mod pushes;
 mod ranges;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
         push_attempts::CASES,
         push_clocks::CASES,
         push_expiry::CASES,
+        push_once::CASES,
         push_wishes::CASES,
         pushes::CASES,
         ranges::CASES,

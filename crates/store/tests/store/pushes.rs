@@ -17,7 +17,6 @@ use crate::push::{ann, joe, new, put};
 use crate::setup::{Test, cases};
 
 cases![
-    a_push_is_sent_once_and_replaced_by_a_newer_state,
     what_was_read_is_taken_back_or_closed,
     what_is_read_while_it_is_sent_is_closed,
     others_than_new_mail_are_gathered,
@@ -76,7 +75,15 @@ pub(crate) async fn tell_at(
     let json = format!(
         r#"{{"user":"11@3","mailbox":"INBOX","event":"{event}","uidvalidity":7,"uid":{uid}{more}}}"#
     );
-    let event = MailEvent::parse(json.as_bytes(), &EventAccount::User)?;
+    write(
+        store,
+        now_ms,
+        MailEvent::parse(json.as_bytes(), &EventAccount::User)?,
+    )
+    .await
+}
+
+pub(crate) async fn write(store: &Store, now_ms: i64, event: MailEvent) -> Result<()> {
     let records = store.subscriptions(&event.person).await?;
     let subscriptions: Vec<Subscription> = records
         .into_iter()
@@ -110,33 +117,6 @@ pub(crate) async fn accept(store: &Store, pushes: &[ClaimedPush]) -> Result<()> 
             .end_push(push, &PushEnd::Accepted(answer(201)))
             .await?;
     }
-    Ok(())
-}
-
-async fn a_push_is_sent_once_and_replaced_by_a_newer_state(test: Test) -> Result<()> {
-    let store = test.open().await?;
-    put(&store, new(&joe(), "t", &["mail:new"])).await?;
-    tell(&store, "MessageNew", 1, r#","unseen":1"#).await?;
-    tell(&store, "MessageNew", 1, r#","unseen":2"#).await?;
-    let first = claim(&store).await?;
-    ensure!(first.len() == 1 && first[0].badge == Some(2), "{first:?}");
-    ensure!(first[0].address.token() == "t" && first[0].topic == Topic::MailNew);
-    ensure!(claimed(&store.another_node(), LIMITS).await?.is_empty());
-    // It is replaced while it is under way: the newer state is sent as well.
-    tell(&store, "MessageNew", 1, r#","unseen":3"#).await?;
-    ensure!(store.may_send(&first[0]).await? == MaySend::No);
-    store
-        .end_push(&first[0], &PushEnd::Accepted(answer(201)))
-        .await?;
-    let second = claim(&store).await?;
-    ensure!(
-        second.len() == 1 && second[0].badge == Some(3),
-        "{second:?}"
-    );
-    accept(&store, &second).await?;
-    ensure!(store.waiting_pushes().await? == 0);
-    let record = store.subscriptions(&joe()).await?.remove(0);
-    ensure!(record.answer == Some(answer(201)), "{record:?}");
     Ok(())
 }
 

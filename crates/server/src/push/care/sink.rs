@@ -17,7 +17,7 @@ use dovecast_mail_push::listener::SourceKind;
 use dovecast_mail_push::placement::Lease;
 use dovecast_mail_push::sources::{Boxed, EventId, EventIds, Fence, Heard, HeardSink, Snapshot};
 use dovecast_store::Store;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::sources::offer;
@@ -48,10 +48,50 @@ pub(super) struct Sink {
     destination: Destination,
     /// `None`: no source here hears anything itself.
     key: Option<IdKey>,
-    leases: Mutex<HashMap<Person, Lease>>,
+    leases: Mutex<HashMap<Person, Leased>>,
     states: States,
     told: Mutex<EventIds>,
     asking: Semaphore,
+}
+
+/// A person who is heard here.
+struct Leased {
+    lease: Lease,
+    /// Held while something of the person is written.
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Events that are being written: unless they are kept, they were not told.
+struct Telling<'a> {
+    told: &'a Mutex<EventIds>,
+    user: &'a str,
+    events: Vec<&'a Heard>,
+}
+
+impl<'a> Telling<'a> {
+    /// Begins to tell what was not told before.
+    fn begin(told: &'a Mutex<EventIds>, user: &'a str, heard: &'a [Heard]) -> Self {
+        let events = {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_first = |one: &&Heard| told.is_first(&EventId::of(user, one));
+            heard.iter().filter(is_first).collect()
+        };
+        Self { told, user, events }
+    }
+
+    /// Keeps in mind that all were told.
+    fn keep(mut self) {
+        self.events.clear();
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in &self.events {
+            told.forget(&EventId::of(self.user, one));
+        }
+    }
 }
 
 impl Sink {
@@ -91,7 +131,10 @@ impl Sink {
     /// From now on the person is heard with this lease, by this source.
     pub(super) fn has_leased(&self, lease: Lease, source: SourceKind) {
         self.states.begins(&lease, source);
-        self.leases().insert(lease.person.clone(), lease);
+        let leases = &mut *self.leases();
+        let before = leases.remove(&lease.person);
+        let writing = before.map(|one| one.writing).unwrap_or_default();
+        leases.insert(lease.person.clone(), Leased { lease, writing });
     }
 
     /// From now on nothing of the person is written.
@@ -107,7 +150,19 @@ impl Sink {
 
     /// The lease with which the person is heard.
     pub(super) fn leased(&self, person: &Person) -> Option<Lease> {
-        self.leases().get(person).cloned()
+        let leases = self.leases();
+        leases.get(person).map(|one| one.lease.clone())
+    }
+
+    /// Waits until nothing of the person is being written; as long as what is returned is held,
+    /// nothing is. Whoever is ended in between would leave events in the log without what is known
+    /// of the mailbox then, and the next one would tell them again.
+    pub(super) async fn quiet(&self, person: &Person) -> Option<OwnedMutexGuard<()>> {
+        let writing = {
+            let leases = self.leases();
+            leases.get(person).map(|one| Arc::clone(&one.writing))
+        };
+        Some(writing?.lock_owned().await)
     }
 
     /// What is known of a person's mailbox. What cannot be read is not known.
@@ -135,7 +190,7 @@ impl Sink {
         }
     }
 
-    fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<Person, Lease>> {
+    fn leases(&self) -> std::sync::MutexGuard<'_, HashMap<Person, Leased>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -162,23 +217,20 @@ impl Sink {
     }
 
     async fn write(&self, person: &Person, heard: &[Heard], snapshot: &Snapshot) -> bool {
+        let Some(_writing) = self.quiet(person).await else {
+            return false;
+        };
         let Ok(Some(lease)) = self.lease(person).await else {
             return false;
         };
         let user = person.event_user();
-        let first: Vec<&Heard> = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_first = |one: &&Heard| told.is_first(&EventId::of(&user, one));
-            heard.iter().filter(is_first).collect()
-        };
-        let records = first.iter().map(|one| self.record(&user, one)).collect();
+        let telling = Telling::begin(&self.told, &user, heard);
+        let events = telling.events.iter();
+        let records = events.map(|one| self.record(&user, one)).collect();
         if !self.is_durable(records).await {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            for one in first {
-                told.forget(&EventId::of(&user, one));
-            }
             return false;
         }
+        telling.keep();
         let Ok(json) = serde_json::to_string(snapshot) else {
             return false;
         };
@@ -279,42 +331,4 @@ pub(super) fn trouble(error: &dovecast_store::StoreError) {
 }
 
 #[cfg(test)]
-mod tests {
-    use dovecast_log::embedded::{Embedded, EmbeddedOptions};
-    use futures_util::FutureExt;
-
-    use super::*;
-    use crate::push::tests::World;
-
-    #[tokio::test]
-    async fn few_listeners_ask_the_store_at_a_time() {
-        let world = World::new().await;
-        let config = Config::parse("[mail_push]").expect("a configuration");
-        let log = Embedded::open(&world.dir.path().join("log"), &EmbeddedOptions::default());
-        let logs = Logs::of(&config, &log.expect("a log")).expect("logs");
-        let sink = Sink::new(&config, &logs, &world.store).expect("a sink");
-        let joe = Person::new("3", "11", "11@3").expect("a person");
-        let store = &world.store;
-        store.beat_push_node().await.expect("a node");
-        let leases = store.take_leases(std::slice::from_ref(&joe)).await;
-        let lease = leases.expect("leases").pop().expect("a lease");
-        sink.has_leased(lease, SourceKind::ImapIdle);
-        let mut turns = Vec::new();
-        for _ in 0..ASKED_AT_ONCE {
-            turns.push(sink.turn().now_or_never().expect("a turn"));
-        }
-        let before = store.statements();
-        let mut holds = sink.holds(&joe);
-        let mut known = Box::pin(sink.known(&joe));
-        for _ in 0..100 {
-            assert!(holds.as_mut().now_or_never().is_none());
-            assert!(known.as_mut().now_or_never().is_none());
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(store.statements(), before);
-        // One turn is enough for both, one after the other.
-        turns.pop();
-        let (is_held, known) = tokio::join!(holds, known);
-        assert!(is_held && known.is_none());
-    }
-}
+mod tests;
