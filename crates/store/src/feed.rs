@@ -247,12 +247,31 @@ impl Change<'_> {
                 .execute(&mut *self.tx)
                 .await?;
         }
-        self.tx.commit().await?;
-        self.store.feed.publish(self.seq);
-        if self.leaves_rows {
-            self.store.gone.notify_one();
+        let Self {
+            tx,
+            store,
+            seq,
+            leaves_rows,
+            ..
+        } = self;
+        // Whoever has asked for it may wait no more: what is committed is told nevertheless.
+        let store = store.clone();
+        let told = tokio::spawn(async move {
+            tx.commit().await?;
+            store.feed.publish(seq);
+            if leaves_rows {
+                store.gone.notify_one();
+            }
+            Ok(())
+        });
+        match told.await {
+            Ok(told) => told,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The process stops.
+                Err(error) => Err(sqlx::Error::Io(std::io::Error::other(error)).into()),
+            },
         }
-        Ok(())
     }
 
     async fn prune(&mut self) -> Result<()> {
@@ -273,7 +292,45 @@ impl Change<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use futures_util::FutureExt;
+    use uuid::Uuid;
+
     use super::*;
+    use crate::{DatabasePlace, StoreOptions};
+
+    /// A client goes while its change is being committed, at any moment.
+    #[tokio::test]
+    async fn what_is_committed_is_told_though_nobody_waits_for_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = DatabasePlace::Sqlite(dir.path().join("state.db"));
+        let store = Store::open(&StoreOptions::new(place)).await;
+        let store = store.expect("a store");
+        for moment in 0..100 {
+            let cut = Instant::now() + Duration::from_micros(50 * moment);
+            let mut change = Box::pin(async {
+                let mut change = store.change().await?;
+                change.touch(EndpointId(Uuid::from_u128(7))).await?;
+                change.commit().await
+            });
+            while change.as_mut().now_or_never().is_none() && Instant::now() < cut {
+                tokio::task::yield_now().await;
+            }
+            drop(change);
+            // What is still under way is done when another one has its turn.
+            drop(store.change().await.expect("a turn"));
+            let committed = store.last_change().await.expect("a number");
+            let told = async {
+                while store.known_change() != committed {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let told = tokio::time::timeout(Duration::from_mins(1), told).await;
+            let known = store.known_change();
+            assert!(told.is_ok(), "{known} of {committed} is told");
+        }
+    }
 
     /// `known` when the question was asked, what was published before its answer, the answer, and
     /// what is known then.
