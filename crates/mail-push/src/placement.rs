@@ -39,9 +39,13 @@ pub trait Care: Send + Sync + 'static {
     /// still good.
     fn begin(&self, lease: Lease, wish: Wish) -> Sending<'_, ()>;
 
-    /// Ends it; returns when nothing is heard any more. `is_over`: another source tells what
-    /// happens in the mailbox from now on, so that what is known of the mailbox is forgotten.
-    fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()>;
+    /// Ends it; returns when nothing is heard any more.
+    fn end<'a>(&'a self, person: &'a Person, ending: Ending) -> Sending<'a, ()>;
+
+    /// Ends all, as the process stops: what is being written is finished.
+    fn stop(&self) -> Sending<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// How listeners fare of whom that is not noted yet, at most so many.
     fn unnoted(&self, _most: usize) -> Vec<(Lease, Fares)> {
@@ -50,6 +54,19 @@ pub trait Care: Send + Sync + 'static {
 
     /// These are noted.
     fn noted(&self, _: &[(Lease, Fares)]) {}
+}
+
+/// Why a listener ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Whoever hears the mailbox next goes on from what is known of it: what is being written is
+    /// finished.
+    Handed,
+    /// Another source tells what happens in the mailbox from now on: what is known of the mailbox
+    /// is forgotten.
+    Over,
+    /// The lease is lost: it ends at once.
+    Lost,
 }
 
 /// How the listener of a person fares.

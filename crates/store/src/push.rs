@@ -6,6 +6,7 @@
 
 mod clients;
 mod credentials;
+mod due;
 mod gathering;
 mod heard;
 mod leases;

@@ -12,18 +12,19 @@ mod sources;
 mod states;
 
 use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Result;
 use dovecast_mail_push::Person;
 use dovecast_mail_push::imap::ImapError;
 use dovecast_mail_push::listener::SourceKind;
-use dovecast_mail_push::placement::{Care, Fares, Lease, Wish};
+use dovecast_mail_push::placement::{Care, Ending, Fares, Lease, Wish};
 use dovecast_mail_push::push::Sending;
 use dovecast_mail_push::sources::{Ended, Fence};
 use dovecast_operations::push::Vault;
 use dovecast_store::Store;
+use futures_util::future::join_all;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::counters::{Counters, SourceCounters};
@@ -36,10 +37,6 @@ use sink::Sink;
 use sources::Sources;
 
 pub(super) use sources::rules;
-
-/// Longest time for which a listener that is to end is waited for while it writes: less than may be
-/// taken to end it.
-const WRITING_LIMIT: Duration = Duration::from_secs(3);
 
 /// Runs listeners; they end when this is dropped.
 pub(super) struct Listeners {
@@ -133,26 +130,40 @@ impl Care for Listeners {
         let replaced = locked(&self.running).insert(person, running);
         Box::pin(async move {
             if let Some(replaced) = replaced {
-                replaced.end(&self.parts.sink).await;
+                replaced.end().await;
             }
         })
     }
 
-    fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()> {
+    fn end<'a>(&'a self, person: &'a Person, ending: Ending) -> Sending<'a, ()> {
         Box::pin(async move {
             let running = locked(&self.running).remove(person);
             self.parts.ringing.remove(person);
+            // Nothing is written from here on, also by what a datagram has had looked into.
+            let quiet = match ending {
+                Ending::Handed => self.parts.sink.quiet_soon(person).await,
+                Ending::Over | Ending::Lost => None,
+            };
             if let Some(running) = running {
                 let (source, lease) = (running.wish.source, running.lease.clone());
-                tracing::debug!(%person, %source, is_over, "a listener ends");
-                running.end(&self.parts.sink).await;
+                tracing::debug!(%person, %source, ?ending, "a listener ends");
+                running.end().await;
                 // It may have been added again until now.
                 self.parts.ringing.remove(person);
-                if is_over && source != SourceKind::Events {
+                if ending == Ending::Over && source != SourceKind::Events {
                     self.parts.forget(&lease).await;
                 }
             }
             self.parts.sink.has_given(person);
+            drop(quiet);
+        })
+    }
+
+    fn stop(&self) -> Sending<'_, ()> {
+        let persons: Vec<Person> = locked(&self.running).keys().cloned().collect();
+        Box::pin(async move {
+            let ends = persons.iter().map(|one| self.end(one, Ending::Handed));
+            join_all(ends).await;
         })
     }
 
@@ -165,31 +176,27 @@ impl Care for Listeners {
     }
 }
 
-impl Drop for Listeners {
-    fn drop(&mut self) {
-        for running in locked(&self.running).values() {
-            running.abort();
+impl Running {
+    /// Ends the tasks; returns when they have ended.
+    async fn end(mut self) {
+        self.abort();
+        for task in mem::take(&mut self.tasks) {
+            // One that was aborted is an error, and so is one that has panicked.
+            let _ = task.await;
         }
     }
-}
 
-impl Running {
     fn abort(&self) {
         for task in &self.tasks {
             task.abort();
         }
     }
+}
 
-    /// Ends the tasks; returns when they have ended. What they are writing they finish, unless that
-    /// takes too long.
-    async fn end(self, sink: &Sink) {
-        let quiet = sink.quiet(&self.lease.person);
-        let _quiet = tokio::time::timeout(WRITING_LIMIT, quiet).await;
+/// Whoever is cut short while it ends a listener leaves no task behind.
+impl Drop for Running {
+    fn drop(&mut self) {
         self.abort();
-        for task in self.tasks {
-            // One that was aborted is an error, and so is one that has panicked.
-            let _ = task.await;
-        }
     }
 }
 
@@ -310,3 +317,6 @@ impl Parts {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use dovecast_log::LineLimit;
 use dovecast_mail_push::Person;
 use dovecast_mail_push::listener::{PasswordSource, SourceKind};
-use dovecast_mail_push::placement::{Care, Lease, Moves, Wish, moves};
+use dovecast_mail_push::placement::{Care, Ending, Lease, Moves, Wish, moves};
 use dovecast_operations::push::{CredentialStorage, KnownPassword, ListenerRules, Vault};
 use dovecast_store::Store;
 use tokio::task::JoinSet;
@@ -154,7 +154,7 @@ impl Caring {
             .filter(|one| !leased.contains(*one))
             .cloned()
             .collect();
-        self.end(&lost, held).await;
+        self.end(&lost, held, Ending::Lost).await;
         let wanted = self.wanted().await?;
         // What is leased and was not begun, as where the store was away in between, is leased anew.
         let (ours, left): (Vec<Person>, Vec<Person>) =
@@ -163,7 +163,7 @@ impl Caring {
         let change = changes(&name, nodes, &wanted, &ours);
         // What is known of a mailbox stays: whose password is refused is told what came meanwhile
         // after the next login, and of whom has left it is swept.
-        self.end(&change.give, held).await;
+        self.end(&change.give, held, Ending::Handed).await;
         self.store.give_leases(&change.give).await?;
         self.begin_others(&wanted, held).await;
         for lease in self.store.take_leases(&change.take).await? {
@@ -212,8 +212,12 @@ impl Caring {
                 one.wish.source,
                 SourceKind::ImapIdle | SourceKind::MailNotify
             );
-            let is_over = is_other_source && one.is_heard && !keeps_what_is_known;
-            let end = self.care.end(person, is_over);
+            let ending = if is_other_source && one.is_heard && !keeps_what_is_known {
+                Ending::Over
+            } else {
+                Ending::Handed
+            };
+            let end = self.care.end(person, ending);
             bounded(&self.counters, person, end).await;
             self.begin(lease.clone(), wish.clone()).await;
         }
@@ -298,32 +302,33 @@ impl Caring {
 
     /// Ends listeners, many at a time; each is held until it has ended, so that whoever is cut
     /// short ends them once more.
-    async fn end(&self, persons: &[Person], held: &mut Held) {
+    async fn end(&self, persons: &[Person], held: &mut Held, ending: Ending) {
         let ends: Vec<&Person> = persons
             .iter()
             .filter(|one| held.contains_key(*one))
             .collect();
-        let mut ending = JoinSet::new();
+        let mut under_way = JoinSet::new();
         for person in &ends {
-            while ending.len() >= ENDED_AT_ONCE {
+            while under_way.len() >= ENDED_AT_ONCE {
                 // One that has panicked has ended, too.
-                let _ = ending.join_next().await;
+                let _ = under_way.join_next().await;
             }
             let (care, counters) = (Arc::clone(&self.care), Arc::clone(&self.counters));
             let person = (*person).clone();
-            ending.spawn(async move {
-                bounded(&counters, &person, care.end(&person, false)).await;
+            under_way.spawn(async move {
+                bounded(&counters, &person, care.end(&person, ending)).await;
             });
         }
-        while ending.join_next().await.is_some() {}
+        while under_way.join_next().await.is_some() {}
         for person in ends {
             held.remove(person);
         }
     }
 
+    /// Ends all listeners, as this node has no lease any more.
     async fn end_all(&self, held: &mut Held) {
         let persons: Vec<Person> = held.keys().cloned().collect();
-        self.end(&persons, held).await;
+        self.end(&persons, held, Ending::Lost).await;
     }
 }
 

@@ -71,6 +71,7 @@ pub(crate) struct Pushing {
     counters: Arc<Counters>,
     api: PushApi,
     streams: Streams,
+    care: Arc<dyn Care>,
     tasks: JoinSet<()>,
 }
 
@@ -158,7 +159,7 @@ impl Pushing {
         }));
         let caring = Caring {
             store: store.clone(),
-            care,
+            care: Arc::clone(&care),
             rules,
             vault,
             counters: Arc::clone(&counters),
@@ -183,6 +184,7 @@ impl Pushing {
                 counters,
                 api,
                 streams,
+                care,
                 tasks,
             });
         }
@@ -197,8 +199,16 @@ impl Pushing {
             counters,
             api,
             streams,
+            care,
             tasks,
         })
+    }
+
+    /// Ends the tasks, as the process stops. What listeners are writing they finish; what is being
+    /// sent is sent again.
+    pub(crate) async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        self.care.stop().await;
     }
 
     /// The requests of persons, and what answers them; none where mail push does not run.

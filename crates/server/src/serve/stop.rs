@@ -16,8 +16,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 impl Parts {
     pub(super) async fn stop(mut self) {
         self.stopping.begin();
-        // Its claims end by themselves; what was being sent is sent again.
-        drop(self.pushing.take());
         // At once: each may have to wait for somebody else who does not answer.
         let taken_in = async {
             if let Some(relay) = &self.relay {
@@ -28,6 +26,12 @@ impl Parts {
                 shipper.stop().await;
             }
         };
+        let pushing = self.pushing.take();
+        let pushed = async {
+            if let Some(pushing) = pushing {
+                pushing.stop().await;
+            }
+        };
         let delivered = async {
             if let Some(dispatching) = &self.dispatching {
                 dispatching.stop().await;
@@ -35,7 +39,7 @@ impl Parts {
         };
         let answered = async { while self.http.join_next().await.is_some() {} };
         let answered = tokio::time::timeout(REQUESTS_TIMEOUT, answered);
-        let ((), (), answered) = tokio::join!(taken_in, delivered, answered);
+        let ((), (), (), answered) = tokio::join!(taken_in, pushed, delivered, answered);
         if answered.is_err() {
             tracing::warn!("the server has stopped before all requests were answered");
             self.http.abort_all();

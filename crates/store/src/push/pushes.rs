@@ -14,7 +14,7 @@ use crate::connection::Transaction;
 use crate::error::Result;
 use crate::open::Store;
 use crate::row;
-use crate::statement::Statement;
+use crate::statement::{ROWS, Statement};
 
 /// A mail that came is read from the log again after a crash, or where another node goes on: where
 /// $16 is 1 it is not written for a device that was told of it, or to which it is on its way.
@@ -29,7 +29,11 @@ const INSERT: &str = "INSERT INTO push_waiting (id, subscription_id, context, us
     due_ms = excluded.due_ms, deadline_ms = excluded.deadline_ms, failures = 0, quiet_until_ms = excluded.quiet_until_ms, \
     passes_quiet = excluded.passes_quiet, \
     revision = push_waiting.revision + 1 \
-    WHERE $16 = 0 OR push_waiting.topic <> excluded.topic OR push_waiting.claimed_until_ms = 0";
+    WHERE $16 = 0 OR (push_waiting.topic = excluded.topic AND push_waiting.claimed_until_ms = 0)";
+/// PostgreSQL asks of what was told before it waits for whoever ends the push of the same mail: it
+/// is asked once more after that.
+const TOLD_MEANWHILE: &str = "DELETE FROM push_waiting WHERE EXISTS (SELECT 1 FROM push_accepted AS told \
+    WHERE told.subscription_id = push_waiting.subscription_id AND told.tag = push_waiting.tag) AND id IN (";
 /// What waits for the end of quiet hours is due at $1, with as much time as it would have had then.
 /// $3 is now by this node's clock, of which the database is ahead by $4.
 const END_QUIET: &str = "UPDATE push_waiting SET deadline_ms = deadline_ms - due_ms + $1, \
@@ -81,6 +85,7 @@ impl Store {
         let mut told = told_tags(&mut tx, plans).await?;
         let mut gathering = Gathering::default();
         let mut devices = BTreeSet::new();
+        let mut mails = Vec::new();
         for (person, plan) in plans {
             if let Some((tag, badge)) = &plan.take_back
                 && told.contains(&(person, tag))
@@ -102,12 +107,16 @@ impl Store {
                     continue;
                 };
                 told.insert((&push.person, tag));
-                if insert(&mut tx, push, now).await? {
+                if let Some(id) = insert(&mut tx, push, now).await? {
                     written.pushes += 1;
                     devices.insert(push.subscription);
+                    if push.is_of_one_mail {
+                        mails.push(id);
+                    }
                 }
             }
         }
+        written.pushes -= drop_told_meanwhile(&mut tx, mails).await?;
         for gathered in gathering.all() {
             let (added, new) = gathered.write(&mut tx, now).await?;
             written.gathered += added;
@@ -228,9 +237,9 @@ pub(super) async fn end_quiet(
     Ok(())
 }
 
-/// Writes a push of a mail, whose times are those of this node's clock; `false`: its device is
-/// gone, or was told of the mail.
-async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Result<bool> {
+/// Writes a push of a mail, whose times are those of this node's clock, with this id, unless one
+/// waits already; `None`: its device is gone, or was told of the mail.
+async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Result<Option<String>> {
     let id = Uuid::now_v7().simple().to_string();
     let tag = push.tag.as_ref().map_or(&*id, Tag::as_str);
     let form = Form {
@@ -241,7 +250,19 @@ async fn insert(tx: &mut Transaction, push: &PlannedPush, now: PushNow) -> Resul
         short: push.short.to_string(),
         gathered_until_ms: 0,
     };
-    insert_as(tx, push, form, now).await
+    let is_written = insert_as(tx, push, form, now).await?;
+    Ok(is_written.then_some(id))
+}
+
+/// Drops what was written of mails that were told while it was; how many.
+async fn drop_told_meanwhile(tx: &mut Transaction, ids: Vec<String>) -> Result<u64> {
+    let mut dropped = 0;
+    for ids in ids.chunks(ROWS) {
+        let mut statement = Statement::new(TOLD_MEANWHILE);
+        statement.bind_list(ids.iter().cloned(), ", ").push(")");
+        dropped += statement.execute(&mut *tx).await?;
+    }
+    Ok(dropped)
 }
 
 /// How a push is written.

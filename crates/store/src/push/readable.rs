@@ -18,11 +18,11 @@ impl Store {
     }
 
     /// What rows of a table say, without those that cannot be read.
-    pub(super) fn readable<T>(
+    pub(super) fn readable<'a, T>(
         &self,
-        rows: &[AnyRow],
+        rows: &'a [AnyRow],
         table: &'static str,
-        read: impl Fn(&AnyRow) -> Result<T>,
+        read: impl Fn(&'a AnyRow) -> Result<T>,
     ) -> Vec<T> {
         let read = rows.iter().filter_map(|found| {
             let read = read(found);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dovecast_mail_push::lanes::{LanePermit, Lanes, PersonLane};
+use dovecast_mail_push::lanes::{LanePermit, Lanes};
 use dovecast_mail_push::plan::deadline_ms;
 use dovecast_mail_push::subscription::QuietHours;
 use dovecast_mail_push::{
@@ -12,61 +12,13 @@ use serde_json::Value;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
+use super::due::Due;
 use super::person;
 use super::time::PushNow;
 use crate::error::{Result, with_sources};
 use crate::open::Store;
 use crate::row;
-use crate::statement::Statement;
 
-/// What a push's person has had within the last minute; that began at `$1`.
-macro_rules! had {
-    () => {
-        "(SELECT COUNT(*) FROM push_accepted WHERE push_accepted.context = push.context \
-        AND push_accepted.user_name = push.user_name AND push_accepted.accepted_ms > $1)"
-    };
-}
-
-/// When a push has its turn: one that closes or tells of changes lets what rings go before it for
-/// a minute.
-macro_rules! turn {
-    ($push:literal) => {
-        concat!(
-            "(",
-            $push,
-            ".due_ms + CASE WHEN ",
-            $push,
-            ".topic IN ('mail:close', 'mail:changes') THEN 60000 ELSE 0 END)"
-        )
-    };
-}
-
-/// Whom it is for is asked of both: what waits, and the subscription. What waits for one device
-/// goes one after the other: only its first push that is due, and none while another is under way.
-const DUE: &str = concat!(
-    "SELECT push.id, push.subscription_id, push.context, push.user_name, device.login, device.client, \
-    device.transport, device.sealed, push.passes_quiet, push.topic, push.tag, push.message, push.short_message, push.badge, push.created_ms, \
-    push.deadline_ms, push.failures, push.revision, device.context AS device_context, device.user_name AS device_user, \
-    device.wishes, device.lane, ",
-    had!(),
-    " AS had FROM push_waiting AS push JOIN push_subscription AS device ON device.id = push.subscription_id \
-    WHERE push.due_ms <= $2 AND push.deadline_ms > $2 AND (device.expires_ms IS NULL OR device.expires_ms > $2) \
-    AND (push.claimed_until_ms <= $2 OR push.claimed_until_ms > $3) AND ",
-    had!(),
-    " < $4 AND NOT EXISTS (SELECT 1 FROM push_waiting AS other WHERE other.subscription_id = push.subscription_id \
-    AND other.id <> push.id AND ((other.claimed_until_ms > $2 AND other.claimed_until_ms <= $3) \
-    OR (other.due_ms <= $2 AND other.deadline_ms > $2 AND (",
-    turn!("other"),
-    " < ",
-    turn!("push"),
-    " OR (",
-    turn!("other"),
-    " = ",
-    turn!("push"),
-    " AND other.id < push.id))))) \
-    AND NOT EXISTS (SELECT 1 FROM push_held WHERE push_held.lane = device.lane AND push_held.until_ms > $2 \
-    AND push_held.until_ms <= $5)",
-);
 const IS_HELD: &str =
     "SELECT 1 AS here FROM push_held WHERE until_ms > $1 AND until_ms <= $2 LIMIT 1";
 /// What waits for a service that has asked for time is due when that is over: it is not looked at
@@ -90,7 +42,6 @@ const STILL: &str = "SELECT device.sealed FROM push_waiting AS push JOIN push_su
     ON device.id = push.subscription_id WHERE push.id = $1 AND push.revision = $2 \
     AND push.context = device.context AND push.user_name = device.user_name \
     AND device.context = $3 AND device.user_name = $4";
-const MINUTE_MS: i64 = 60_000;
 /// How long a push is claimed; longer than an attempt takes. What is claimed for longer than ten
 /// times that was claimed before a clock was set back.
 const CLAIM_MS: i64 = 60_000;
@@ -176,50 +127,49 @@ impl Store {
         let now_ms = now.now_ms;
         let set_back_ms = now_ms + 10 * CLAIM_MS;
         self.put_off_held(now_ms).await?;
-        let due = self
+        let found = self
             .due_pushes((now_ms, set_back_ms), limits, lanes)
             .await?;
         let (mut claimed, mut wrong, mut locked) = (Vec::new(), 0, 0);
         let mut taken: HashMap<Person, i64> = HashMap::new();
-        for found in &due {
-            let whose = person(found)?;
-            if row::text(found, "device_context")? != *whose.context
-                || row::text(found, "device_user")? != *whose.user
-            {
-                self.drop_push(&row::text(found, "id")?).await?;
+        for due in self.readable(&found, "push_waiting", Due::read) {
+            if !due.is_its_devices {
+                self.drop_push(&due.id).await?;
                 wrong += 1;
                 continue;
             }
-            let had = row::number(found, "had")?;
             // What is under way may still be accepted within this minute.
-            let under_way = i64::try_from(lanes.of_person(&whose)).unwrap_or(i64::MAX);
-            let Some(permit) = lanes.take(&row::text(found, "lane")?, &whose) else {
+            let under_way = i64::try_from(lanes.of_person(&due.person)).unwrap_or(i64::MAX);
+            let Some(permit) = lanes.take(&due.lane, &due.person) else {
                 continue;
             };
-            let taken = taken.entry(whose).or_insert(had.saturating_add(under_way));
+            let had = due.had.saturating_add(under_way);
+            let taken = taken.entry(due.person.clone()).or_insert(had);
             if *taken >= i64::from(limits.per_minute) {
                 continue;
             }
-            let revision = row::number(found, "revision")?;
             let done = sqlx::query(CLAIM)
                 .bind(now_ms + CLAIM_MS)
-                .bind(row::text(found, "id")?)
-                .bind(revision)
+                .bind(&due.id)
+                .bind(due.revision)
                 .bind(now_ms)
                 .bind(set_back_ms)
                 .execute(&self.database.pool)
-                .await?;
-            if done.rows_affected() == 0 {
-                continue;
+                .await;
+            match done {
+                Ok(done) if done.rows_affected() == 0 => continue,
+                Ok(_) => {}
+                Err(error) if claimed.is_empty() => return Err(error.into()),
+                // Whoever asks next is told; what is claimed until now is sent.
+                Err(_) => break,
             }
             *taken += 1;
-            match self.claimed(found, now).await {
+            match self.claimed(due.row, now).await {
                 Ok(push) => claimed.push((push, permit)),
                 Err(error) => {
                     let error = with_sources(&error);
-                    let id = row::text(found, "subscription_id")?;
                     tracing::error!(
-                        subscription.id = id,
+                        subscription.id = due.subscription,
                         error,
                         "a push is put off: its device cannot be read"
                     );
@@ -262,52 +212,6 @@ impl Store {
                 .await?;
         }
         Ok(())
-    }
-
-    /// Rows of pushes that may be claimed, the most urgent first.
-    async fn due_pushes(
-        &self,
-        (now_ms, set_back_ms): (i64, i64),
-        limits: ClaimLimits,
-        lanes: &Lanes,
-    ) -> Result<Vec<AnyRow>> {
-        let mut statement = Statement::of_numbered(
-            DUE,
-            &[
-                now_ms - MINUTE_MS,
-                now_ms,
-                set_back_ms,
-                i64::from(limits.per_minute),
-                now_ms.saturating_add(deadline_ms()),
-            ],
-        );
-        let hosts = lanes.full_hosts();
-        if !hosts.is_empty() {
-            statement.push(" AND device.lane NOT IN (");
-            statement.bind_list(hosts, ", ").push(")");
-        }
-        for PersonLane {
-            person,
-            under_way,
-            is_full,
-        } in lanes.persons()
-        {
-            statement.push(" AND NOT (push.context = ");
-            statement.bind(person.context.to_string());
-            statement.push(" AND push.user_name = ");
-            statement.bind(person.user.to_string());
-            if !is_full {
-                // What is under way may still be accepted within this minute.
-                let under_way = i64::try_from(under_way).unwrap_or(i64::MAX);
-                statement.push(" AND ").push(had!()).push(" >= ");
-                statement.bind(i64::from(limits.per_minute).saturating_sub(under_way));
-            }
-            statement.push(")");
-        }
-        statement.push(" ORDER BY push.due_ms, push.id LIMIT ");
-        statement.bind(i64::from(limits.most));
-        let mut connection = self.database.pool.acquire().await?;
-        statement.fetch_all(&mut connection).await
     }
 
     /// Whether a claimed push may be sent: it was not replaced or taken back, and its device is

@@ -37,6 +37,10 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// and what says that the node lives would come behind all of them.
 const ASKED_AT_ONCE: usize = 4;
 
+/// Longest time for which a listener that is to end is waited for while it writes: less than may be
+/// taken to end it.
+const WRITING_LIMIT: Duration = Duration::from_secs(3);
+
 /// Pause before a store is asked again that did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -163,6 +167,12 @@ impl Sink {
             leases.get(person).map(|one| Arc::clone(&one.writing))
         };
         Some(writing?.lock_owned().await)
+    }
+
+    /// Waits in the same way, for a short time: what takes longer is cut off.
+    pub(super) async fn quiet_soon(&self, person: &Person) -> Option<OwnedMutexGuard<()>> {
+        let quiet = tokio::time::timeout(WRITING_LIMIT, self.quiet(person)).await;
+        quiet.ok().flatten()
     }
 
     /// What is known of a person's mailbox. What cannot be read is not known.

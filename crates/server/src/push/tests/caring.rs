@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_mail_push::Person;
-use dovecast_mail_push::placement::{Care, Lease, Wish};
+use dovecast_mail_push::placement::{Care, Ending, Lease, Wish};
 use dovecast_mail_push::push::Sending;
 use dovecast_operations::Caller;
 use dovecast_store::{Clock, DatabasePlace, NODE_LIFE_MS, Store, StoreOptions};
@@ -41,9 +41,9 @@ impl Care for Heard {
         })
     }
 
-    fn end<'a>(&'a self, person: &'a Person, is_over: bool) -> Sending<'a, ()> {
+    fn end<'a>(&'a self, person: &'a Person, ending: Ending) -> Sending<'a, ()> {
         Box::pin(async move {
-            if is_over {
+            if ending == Ending::Over {
                 let mut forgotten = self.forgotten.lock().expect("a lock");
                 forgotten.push(person.user.to_string());
             }
@@ -133,7 +133,7 @@ impl Care for Hanging {
         Box::pin(std::future::pending())
     }
 
-    fn end<'a>(&'a self, _: &'a Person, _: bool) -> Sending<'a, ()> {
+    fn end<'a>(&'a self, _: &'a Person, _: Ending) -> Sending<'a, ()> {
         Box::pin(std::future::pending())
     }
 }
