@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use dovecast_log::kafka::KafkaConsumer;
-use dovecast_log::{Consumer, Log, NewRecord, Position};
+use dovecast_log::{Assignment, Consumer, Log, NewRecord, Position};
 use dovecast_testkit::kafka::RealKafka;
 use dovecast_testkit::process;
 
@@ -15,25 +14,25 @@ use crate::{ARRIVAL, PARTITIONS, Seen, TOPIC, USERS, connect, connect_with, cons
 const OTHER: &str = "notifications";
 
 /// How many partitions of each topic a consumer has.
-fn shares(consumer: &KafkaConsumer) -> BTreeMap<String, usize> {
+fn shares(assignment: &dyn Assignment) -> BTreeMap<String, usize> {
     let mut shares = BTreeMap::new();
-    for partition in consumer.assignment().all() {
+    for partition in assignment.all() {
         *shares.entry(partition.topic.to_string()).or_default() += 1;
     }
     shares
 }
 
-/// Waits until each consumer has as many partitions of each topic as any other.
-fn have_shares(consumers: &[KafkaConsumer]) -> Result<()> {
-    let share = usize::try_from(PARTITIONS)? / consumers.len();
-    let expected: BTreeMap<String, usize> =
-        [TOPIC, OTHER].map(|topic| (topic.to_owned(), share)).into();
+/// Waits until each consumer has as many partitions of each of the topics as any other.
+fn have_shares(assignments: &[Arc<dyn Assignment>], topics: &[&str]) -> Result<()> {
+    let share = usize::try_from(PARTITIONS)? / assignments.len();
+    let expected = topics.iter().map(|&topic| (topic.to_owned(), share));
+    let expected: BTreeMap<String, usize> = expected.collect();
     let are_even = || {
-        let is_even = |consumer| shares(consumer) == expected;
-        consumers.iter().all(is_even).then_some(())
+        let mut shares = assignments.iter().map(|one| shares(&**one));
+        shares.all(|one| one == expected).then_some(())
     };
     process::poll_until(ARRIVAL, are_even).with_context(|| {
-        let found: Vec<_> = consumers.iter().map(shares).collect();
+        let found: Vec<_> = assignments.iter().map(|one| shares(&**one)).collect();
         format!("{found:?} instead of {expected:?} each")
     })
 }
@@ -46,7 +45,8 @@ pub(crate) async fn each_has_its_share_of_each_topic(kafka: RealKafka) -> Result
         // A name that a member has is no other member's.
         let log = connect_with(&kafka, &[("group.instance.id", name)])?;
         consumers.push(log.consumer("readers", &topics).await?);
-        have_shares(&consumers)?;
+        let assignments: Vec<_> = consumers.iter().map(Consumer::assignment).collect();
+        have_shares(&assignments, &[TOPIC, OTHER])?;
     }
     let log = connect(&kafka)?;
     for topic in [TOPIC, OTHER] {
@@ -115,9 +115,10 @@ pub(crate) async fn shared(kafka: RealKafka) -> Result<()> {
     const POLL_INTERVAL: Duration = Duration::from_millis(500);
     let log = connect(&kafka)?;
     let seen = Arc::new(tokio::sync::Mutex::new(Seen::default()));
-    let mut members = Vec::new();
+    let (mut members, mut assignments) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let mut member = consumer(&log).await?;
+        assignments.push(member.assignment());
         let seen = Arc::clone(&seen);
         members.push(tokio::spawn(async move {
             let mut partitions = BTreeSet::new();
@@ -136,11 +137,7 @@ pub(crate) async fn shared(kafka: RealKafka) -> Result<()> {
         }));
     }
     // Given out before the first record is there.
-    let is_shared = tokio::task::spawn_blocking({
-        let brokers = kafka.bootstrap_plaintext();
-        move || process::poll_until(ARRIVAL, || (stable_members(&brokers)? == 3).then_some(()))
-    });
-    is_shared.await?.context("the group has no three members")?;
+    tokio::task::spawn_blocking(move || have_shares(&assignments, &[TOPIC])).await??;
     for number in 0..ROUNDS {
         log.append(round(number)).await?;
     }
@@ -156,16 +153,4 @@ pub(crate) async fn shared(kafka: RealKafka) -> Result<()> {
     let lag: u64 = groups.iter().map(|group| group.end - group.committed).sum();
     ensure!(lag == 0, "{groups:?}");
     Ok(())
-}
-
-/// Members of a group that has given out its partitions.
-fn stable_members(brokers: &str) -> Option<usize> {
-    use rdkafka::consumer::{BaseConsumer, Consumer as _};
-    let client: BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .ok()?;
-    let list = client.fetch_group_list(Some("readers"), ARRIVAL).ok()?;
-    let group = list.groups().first()?;
-    (group.state() == "Stable").then(|| group.members().len())
 }

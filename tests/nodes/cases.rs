@@ -168,12 +168,13 @@ fn a_filter_changed_on_one_node_counts_on_the_other_within_a_second_or_two(
             }
             next += EACH;
         }
+        let came = || -> Vec<u32> { messages(&sink.hooks()).into_keys().collect() };
         eventually(
             PATIENCE,
-            || format!("{} of {} have come", sink.hooks().len(), expected.len()),
-            || Ok(sink.hooks().len() >= expected.len()),
+            || format!("{} of {} have come", came().len(), expected.len()),
+            || Ok(came().len() >= expected.len()),
         )?;
-        let came: Vec<u32> = messages(&sink.hooks()).into_keys().collect();
+        let came = came();
         ensure!(came == expected, "{came:?}, not {expected:?}");
         for (node, before) in before.into_iter().enumerate() {
             ensure!(

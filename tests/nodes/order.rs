@@ -124,7 +124,7 @@ fn begin<'a>(
     let endpoint = HookEndpoint::start()?;
     let url = endpoint.url();
     // What fails twice would else wait for minutes, and its key with it.
-    let delays = [2; 20];
+    let delays = [5; 20];
     let fields = json!({
         "name": "in order", "url": url, "active": true, "filter": {}, "ordering": "key",
         "retry_delays": delays,

@@ -186,7 +186,7 @@ async fn a_loss_is_not_forgotten_when_the_answer_to_a_beat_does_not_come(test: T
     store.record(&[Happened::Grown(range(1), 9)]).await?;
     test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
     test.execute(
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN NEW; END $$; \
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(4); RETURN NEW; END $$; \
          CREATE CONSTRAINT TRIGGER slow AFTER INSERT OR UPDATE ON dispatcher DEFERRABLE INITIALLY DEFERRED \
          FOR EACH ROW EXECUTE FUNCTION slow()",
     )?;

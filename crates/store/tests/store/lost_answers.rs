@@ -19,7 +19,7 @@ cases![
 
 const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
 const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql \
-    AS $$ BEGIN PERFORM pg_sleep(1); RETURN NEW; END $$;";
+    AS $$ BEGIN PERFORM pg_sleep(4); RETURN NEW; END $$;";
 
 async fn what_a_claim_without_an_answer_has_claimed_is_claimed_again(test: Test) -> Result<()> {
     let slow = |table: &str| {
