@@ -181,8 +181,7 @@ impl Parts {
         let dispatched = with_store.zip(dispatching.as_ref());
         let operations = dispatched
             .map(|((store, drivers), dispatching)| operations(config, store, dispatching, drivers));
-        let ends = (&sockets, &stopping);
-        let pushing = Pushing::start_where_stored(config, &logs, store.as_ref(), ends)?;
+        let pushing = Pushing::start_where_stored(config, &logs, store.as_ref(), &sockets)?;
         let status = Status {
             http: Arc::clone(&http_stats),
             store: store.clone().map(|store| Arc::new(StoreHealth::new(store))),

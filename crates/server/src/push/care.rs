@@ -137,13 +137,14 @@ impl Care for Listeners {
 
     fn end<'a>(&'a self, person: &'a Person, ending: Ending) -> Sending<'a, ()> {
         Box::pin(async move {
-            let running = locked(&self.running).remove(person);
             self.parts.ringing.remove(person);
             // Nothing is written from here on, also by what a datagram has had looked into.
             let quiet = match ending {
-                Ending::Handed => self.parts.sink.quiet_soon(person).await,
-                Ending::Over | Ending::Lost => None,
+                Ending::Handed | Ending::Over => self.parts.sink.quiet_soon(person).await,
+                Ending::Lost => None,
             };
+            // Whoever is cut short until here ends it once more.
+            let running = locked(&self.running).remove(person);
             if let Some(running) = running {
                 let (source, lease) = (running.wish.source, running.lease.clone());
                 tracing::debug!(%person, %source, ?ending, "a listener ends");

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::counters::{Count, Counters};
 use super::held_hosts::HeldHosts;
+use crate::serve::Stopping;
 
 /// Wakes the sender.
 pub(super) type News = Arc<Notify>;
@@ -40,6 +41,10 @@ const DROP_INTERVAL: Duration = Duration::from_mins(1);
 /// Longest reason of a service that is kept, in characters.
 const MAX_REASON_CHARS: usize = 300;
 
+/// How long attempts that are under way are waited for when the process stops; what takes longer is
+/// sent again.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 static LINES: LineLimit = LineLimit::a_minute(1);
 
 /// Sends pushes.
@@ -52,21 +57,24 @@ pub(crate) struct Sender {
     pub(super) per_minute: u32,
     /// Hosts that have asked for time.
     pub(super) held: Arc<HeldHosts>,
+    /// Tells that nothing more is to be sent.
+    pub(super) stopping: Stopping,
 }
 
 impl Sender {
-    /// Sends what is due, for ever.
+    /// Sends what is due until it is stopped.
     pub(super) async fn run(&self) {
         let lanes = Lanes::new(LANES);
         let mut attempts = JoinSet::new();
         let mut dropped = Instant::now();
-        loop {
+        while !self.stopping.has_begun() {
             if dropped.elapsed() >= DROP_INTERVAL {
                 dropped = Instant::now();
                 self.drop_old().await;
             }
             if self.begin(&lanes, &mut attempts).await == 0 {
                 tokio::select! {
+                    () = self.stopping.begun() => {}
                     () = self.news.notified() => {}
                     () = tokio::time::sleep(DUE_INTERVAL) => {}
                     Some(ended) = attempts.join_next() => self.look_at(&ended),
@@ -75,6 +83,18 @@ impl Sender {
             while let Some(ended) = attempts.try_join_next() {
                 self.look_at(&ended);
             }
+        }
+        // Services that were asked have it soon: it would be sent to them again.
+        let ends = async {
+            while let Some(ended) = attempts.join_next().await {
+                self.look_at(&ended);
+            }
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, ends).await.is_err() {
+            tracing::warn!(
+                attempts = attempts.len(),
+                "services have not answered before the server stops: what they were sent is sent again"
+            );
         }
     }
 
@@ -177,6 +197,10 @@ impl Sender {
                 );
                 return PushEnd::Held(milliseconds(DUE_INTERVAL));
             }
+        }
+        if self.stopping.has_begun() {
+            // Another node sends it, or this one when it is there again.
+            return PushEnd::Held(0);
         }
         let answer = sent(&**transport, push).await;
         match answer.verdict {

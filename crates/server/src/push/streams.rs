@@ -37,7 +37,6 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::PushApi;
 use super::counters::{Count, Counters};
-use crate::serve::Stopping;
 use catch_up::CatchUp;
 pub(crate) use catch_up::Patience;
 use feed::Feed;
@@ -112,9 +111,8 @@ impl Streams {
         lasting::check(&self.0.hub, acts, self.0.limits.ping).await;
     }
 
-    /// Ends all streams when the server is stopped.
-    pub(super) async fn stop_with(&self, stopping: Stopping) {
-        stopping.begun().await;
+    /// Ends all streams, also those that would begin from now on.
+    pub(super) fn stop(&self) {
         self.0.hub.stop();
     }
 

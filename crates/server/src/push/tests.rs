@@ -61,6 +61,8 @@ impl LogIn for Passwords {
 pub(super) struct Devices {
     sent: mpsc::UnboundedSender<(String, Push)>,
     answers: Mutex<Vec<PushAnswer>>,
+    /// What is sent is answered while nobody holds it.
+    gate: tokio::sync::Mutex<()>,
 }
 
 impl Transport for Devices {
@@ -83,6 +85,7 @@ impl Transport for Devices {
             let answer = self.answers.lock().expect("a lock").pop();
             let told = (address.token().to_owned(), push.clone());
             self.sent.send(told).expect("the test listens");
+            drop(self.gate.lock().await);
             if address.token() == HANGING {
                 std::future::pending::<()>().await;
             }
@@ -120,6 +123,7 @@ impl World {
         let devices = Arc::new(Devices {
             sent: sender,
             answers: Mutex::default(),
+            gate: tokio::sync::Mutex::default(),
         });
         let transport = || Arc::clone(&devices) as Arc<dyn Transport>;
         let ports = Ports {

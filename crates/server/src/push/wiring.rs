@@ -28,6 +28,12 @@ use crate::config::{Absent, Config};
 use crate::logs::Logs;
 use crate::serve::Stopping;
 
+/// Longest time for which the sender is waited for when the process stops: it may ask the store
+/// still before it waits for services.
+const SENDER_LIMIT: Duration = Duration::from_secs(8);
+/// Longest time for which the store is waited for when it is told that this node hears nothing.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
 /// How long until a part that has panicked begins anew.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -72,6 +78,9 @@ pub(crate) struct Pushing {
     api: PushApi,
     streams: Streams,
     care: Arc<dyn Care>,
+    store: Store,
+    /// The sender, and what tells it to end.
+    sending: (JoinSet<()>, Stopping),
     tasks: JoinSet<()>,
 }
 
@@ -107,15 +116,13 @@ impl Pushing {
         config: &Config,
         logs: &Logs,
         store: Option<&Store>,
-        (sockets, stopping): (&Sockets, &Stopping),
+        sockets: &Sockets,
     ) -> Result<Option<Self>> {
         let Some(store) = store else {
             return Ok(None);
         };
         let ports = Ports::configured(config, sockets)?;
-        let mut pushing = Self::start(config, logs, store, &ports)?;
-        pushing.stop_streams_with(stopping);
-        Ok(Some(pushing))
+        Ok(Some(Self::start(config, logs, store, &ports)?))
     }
 
     /// Follows the events and sends pushes.
@@ -140,7 +147,9 @@ impl Pushing {
             news: Arc::clone(&news),
             per_minute: u32::try_from(per_minute).unwrap_or(u32::MAX),
             held: Arc::default(),
+            stopping: Stopping::default(),
         };
+        let mut sending = (JoinSet::new(), sender.stopping.clone());
         let account = config.dispatch.event_account.clone();
         let care: Arc<dyn Care> = match &ports.care {
             Some(care) => Arc::clone(care),
@@ -153,10 +162,12 @@ impl Pushing {
         };
         let engine = Engine::new(store.clone(), account, Arc::clone(&counters), news);
         let mut tasks = JoinSet::new();
-        tasks.spawn(kept_up("sender", Arc::clone(&counters), move || {
-            let sender = sender.clone();
-            async move { sender.run().await }
-        }));
+        sending
+            .0
+            .spawn(kept_up("sender", Arc::clone(&counters), move || {
+                let sender = sender.clone();
+                async move { sender.run().await }
+            }));
         let caring = Caring {
             store: store.clone(),
             care: Arc::clone(&care),
@@ -185,6 +196,8 @@ impl Pushing {
                 api,
                 streams,
                 care,
+                store: store.clone(),
+                sending,
                 tasks,
             });
         }
@@ -200,15 +213,30 @@ impl Pushing {
             api,
             streams,
             care,
+            store: store.clone(),
+            sending,
             tasks,
         })
     }
 
-    /// Ends the tasks, as the process stops. What listeners are writing they finish; what is being
-    /// sent is sent again.
+    /// Ends streams and tasks, as the process stops. What listeners are writing they finish, and
+    /// what services were asked is waited for; other nodes hear the mailboxes at once.
     pub(crate) async fn stop(mut self) {
+        self.streams.stop();
         self.tasks.shutdown().await;
-        self.care.stop().await;
+        let (mut sender, stopping) = self.sending;
+        stopping.begin();
+        let sent = async { while sender.join_next().await.is_some() {} };
+        let sent = tokio::time::timeout(SENDER_LIMIT, sent);
+        let left = async {
+            self.care.stop().await;
+            tokio::time::timeout(LEAVE_LIMIT, self.store.leave_push_node()).await
+        };
+        let (_, left) = tokio::join!(sent, left);
+        // Else they wait until this node is dead.
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::warn!("it could not be said that this node hears no mailbox any more");
+        }
     }
 
     /// The requests of persons, and what answers them; none where mail push does not run.
@@ -220,13 +248,6 @@ impl Pushing {
     /// What persons and the operator may do.
     pub(crate) fn acts(&self) -> MailPush {
         self.api.acts().clone()
-    }
-
-    /// Ends streams when the server is stopped.
-    fn stop_streams_with(&mut self, stopping: &Stopping) {
-        let (streams, stopping) = (self.streams.clone(), stopping.clone());
-        self.tasks
-            .spawn(async move { streams.stop_with(stopping).await });
     }
 
     /// What it counts.

@@ -14,7 +14,7 @@ impl Default for Stopping {
 
 impl Stopping {
     /// From now on it is being stopped.
-    pub(super) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.0.send_replace(true);
     }
 

@@ -105,6 +105,17 @@ impl Store {
         self.now_of_dispatchers(tx, now_ms).await
     }
 
+    /// Says that this node lives no more: its leases are nobody's from now on.
+    pub async fn leave_push_node(&self) -> Result<()> {
+        let mut tx = self.database.begin_writing_in(Line::Life).await?;
+        sqlx::query("DELETE FROM push_node WHERE id = $1")
+            .bind(self.push_node())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Says that this node lives, and names all that do. Its own leases are good for
     /// [`NODE_LIFE_MS`] from now on.
     pub async fn beat_push_node(&self) -> Result<Vec<String>> {

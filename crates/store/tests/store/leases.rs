@@ -10,6 +10,7 @@ use crate::setup::{Test, cases};
 
 cases![
     a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing,
+    leases_of_a_node_that_leaves_are_anothers_at_once,
     leases_stay_when_the_dispatcher_of_their_node_leaves,
     leases_are_taken_and_given_many_in_a_statement,
     nodes_share_listeners_and_take_over_those_of_the_dead_only,
@@ -57,6 +58,20 @@ async fn a_lease_is_one_nodes_until_it_dies_and_an_old_one_is_worth_nothing(
     test.clock.pass(10_001);
     ensure!(one.heard_on().await?.is_empty());
     ensure!(one.leased().await?.len() == 3);
+    Ok(())
+}
+
+async fn leases_of_a_node_that_leaves_are_anothers_at_once(test: Test) -> Result<()> {
+    let one = test.open().await?;
+    let two = one.another_node();
+    let persons = persons(2);
+    one.beat_push_node().await?;
+    let leases = one.take_leases(&persons).await?;
+    ensure!(leases.len() == 2 && two.take_leases(&persons).await?.is_empty());
+    one.leave_push_node().await?;
+    ensure!(!one.holds_lease(&leases[0]).await? && one.heard_on().await?.is_empty());
+    ensure!(two.beat_push_node().await? == [two.push_node()]);
+    ensure!(two.take_leases(&persons).await?.len() == 2);
     Ok(())
 }
 

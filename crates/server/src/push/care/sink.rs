@@ -162,11 +162,22 @@ impl Sink {
     /// nothing is. Whoever is ended in between would leave events in the log without what is known
     /// of the mailbox then, and the next one would tell them again.
     pub(super) async fn quiet(&self, person: &Person) -> Option<OwnedMutexGuard<()>> {
-        let writing = {
-            let leases = self.leases();
-            leases.get(person).map(|one| Arc::clone(&one.writing))
-        };
-        Some(writing?.lock_owned().await)
+        loop {
+            let writing = self.writing(person)?;
+            let quiet = Arc::clone(&writing).lock_owned().await;
+            // The person may have been given and leased anew meanwhile.
+            if self
+                .writing(person)
+                .is_some_and(|now| Arc::ptr_eq(&now, &writing))
+            {
+                return Some(quiet);
+            }
+        }
+    }
+
+    fn writing(&self, person: &Person) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let leases = self.leases();
+        leases.get(person).map(|one| Arc::clone(&one.writing))
     }
 
     /// Waits in the same way, for a short time: what takes longer is cut off.

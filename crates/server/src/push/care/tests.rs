@@ -8,6 +8,7 @@ use dovecast_log::embedded::{Embedded, EmbeddedOptions};
 use dovecast_mail_push::sources::{Heard, HeardSink, Snapshot, What};
 use futures_util::FutureExt;
 use tokio::sync::{SemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use super::*;
 use crate::push::tests::World;
@@ -135,12 +136,15 @@ async fn a_listener_whose_lease_is_lost_ends_at_once() {
     let node = Node::new(&world).await;
     let _turns = node.turns();
     let gone = node.begin().await;
+    tokio::time::pause();
+    let began = Instant::now();
     node.listeners.end(&node.person, Ending::Lost).await;
+    assert!(began.elapsed().is_zero(), "it was waited for");
     gone.await.expect("it is gone");
 }
 
 #[tokio::test]
-async fn who_is_cut_short_while_a_listener_ends_leaves_none_behind() {
+async fn a_listener_whose_end_was_cut_short_is_ended_once_more() {
     let world = World::new().await;
     let node = Node::new(&world).await;
     let _turns = node.turns();
@@ -148,5 +152,6 @@ async fn who_is_cut_short_while_a_listener_ends_leaves_none_behind() {
     let mut end = node.listeners.end(&node.person, Ending::Handed);
     assert!(end.as_mut().now_or_never().is_none());
     drop(end);
+    node.listeners.end(&node.person, Ending::Lost).await;
     gone.await.expect("it is gone");
 }

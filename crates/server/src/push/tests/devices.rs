@@ -9,6 +9,7 @@ use dovecast_mail_push::lanes::{LaneBounds, Lanes};
 use dovecast_mail_push::plan::{Conditions, plan};
 use dovecast_mail_push::{MailEvent, Person, Push, PushAnswer, PushVerdict, Topic};
 use dovecast_store::{ClaimLimits, ClaimedPush, Store};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use super::{HANGING, World, said};
@@ -17,6 +18,7 @@ use crate::logs::Logs;
 use crate::push::counters::Count;
 use crate::push::sender::Sender;
 use crate::push::wiring::Pushing;
+use crate::serve::Stopping;
 
 /// How long something that has to come is waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -93,6 +95,24 @@ impl Running {
             .await
             .expect("it is counted in time");
     }
+}
+
+#[tokio::test]
+async fn services_that_were_asked_are_waited_for_when_the_server_stops() {
+    let mut running = Running::start(json!({})).await;
+    let devices = Arc::clone(&running.world.devices);
+    let gate = devices.gate.lock().await;
+    running.tell("11@3", "MessageNew", 1, "").await;
+    running.next().await;
+    let mut stop = Box::pin(running.pushing.stop());
+    for _ in 0..100 {
+        assert!(stop.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    drop(gate);
+    stop.await;
+    let waiting = running.world.store.waiting_pushes().await;
+    assert_eq!(waiting.expect("a number"), 0, "it would be sent again");
 }
 
 #[tokio::test]
@@ -342,6 +362,7 @@ fn sender(world: &World) -> Sender {
         news: Arc::default(),
         per_minute: 30,
         held: Arc::default(),
+        stopping: Stopping::default(),
     }
 }
 
