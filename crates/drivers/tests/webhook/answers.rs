@@ -175,7 +175,7 @@ async fn what_is_no_answer_is_a_failure_that_says_why() {
     let mut impatient = options(&receiver.url("/"));
     impatient.timeout = Duration::from_secs(2);
     let reason = failed(sender(&impatient).deliver(&delivery()).await.outcome);
-    assert_eq!(reason, "no answer within 2 s");
+    assert_eq!(reason, "no answer within 2000 ms");
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = nobody.local_addr().expect("an address");
     drop(nobody);
