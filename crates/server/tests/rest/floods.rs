@@ -25,9 +25,9 @@ const ENDPOINTS: usize = 20;
 /// Few: who refuses is asked less and less often.
 const MESSAGES: usize = 3;
 /// Bytes of a message, of which nothing repeats.
-const LARGE_BYTES: usize = 300_000;
+const LARGE_BYTES: usize = 900_000;
 /// How much the store may grow, in bytes: a quarter of what is refused.
-const GROWS_AT_MOST: i64 = 4_500_000;
+const GROWS_AT_MOST: i64 = 13_500_000;
 /// Users that are new at once; an account may make fifty.
 const USERS: usize = 1_000;
 const TWO_HOURS_MS: i64 = 2 * 60 * 60 * 1_000;

@@ -28,41 +28,42 @@ const AT_A_TIME: usize = 500;
 /// Times that [`AT_A_TIME`] bodies are looked at by one call of [`Store::sweep_bodies`].
 const SWEPT_PARTS: usize = 20;
 
-/// Bodies that a transaction writes, by their ids.
+/// Bodies that a transaction writes, by their contents: each is hashed once, however many letters
+/// name it.
 #[derive(Default)]
-pub(super) struct Bodies<'a>(BTreeMap<String, Body<'a>>);
+pub(super) struct Bodies<'a>(BTreeMap<&'a str, Body>);
 
-struct Body<'a> {
+struct Body {
+    id: String,
     endpoint: EndpointId,
-    content: &'a str,
     time_ms: i64,
 }
 
 impl<'a> Bodies<'a> {
     /// Adds a body that the letter of an endpoint names by the id that this returns.
     pub(super) fn add(&mut self, endpoint: EndpointId, content: &'a str, time_ms: i64) -> String {
-        let id = id_of(content);
-        self.0.entry(id.clone()).or_insert(Body {
+        let body = self.0.entry(content).or_insert_with(|| Body {
+            id: id_of(content),
             endpoint,
-            content,
             time_ms,
         });
-        id
+        body.id.clone()
     }
 
     /// Writes those that are not there, in the order of their ids. No statement has an id twice:
     /// PostgreSQL would refuse to lock a row that the same statement has inserted.
-    pub(super) async fn put(self, database: &Database, tx: &mut Connection) -> Result<()> {
+    pub(super) async fn put(&self, database: &Database, tx: &mut Connection) -> Result<()> {
         let if_there = if database.is_postgres { OR_LOCK } else { ONCE };
-        let bodies: Vec<_> = self.0.into_iter().collect();
-        for part in parts(&bodies, |(_, body)| body.content.len()) {
+        let mut bodies: Vec<_> = self.0.iter().collect();
+        bodies.sort_by_key(|(_, body)| &body.id);
+        for part in parts(&bodies, |(content, _)| content.len()) {
             let mut insert = Statement::new(INSERT);
-            insert.bind_rows(part, |insert, (id, body)| {
+            insert.bind_rows(part, |insert, (content, body)| {
                 insert
-                    .bind(id.clone())
-                    .bind_next(i64::try_from(body.content.len()).unwrap_or(i64::MAX))
+                    .bind(body.id.clone())
+                    .bind_next(i64::try_from(content.len()).unwrap_or(i64::MAX))
                     .bind_next(body.time_ms)
-                    .bind_next(body.content.to_owned());
+                    .bind_next((**content).to_owned());
                 push_account(insert.push(", "), Some(body.endpoint));
             });
             insert.push(if_there);

@@ -95,38 +95,56 @@ const DROP_PART: &str = "DELETE FROM dead_letter WHERE id IN (SELECT id FROM dea
 /// Most dead letters that one statement drops, so that others need not wait long.
 const DROPPED_AT_A_TIME: i64 = 500;
 
-/// Inserts dead letters, each once, however often that is tried; `log` is where their records
-/// stand, of those that are records. Their bodies come first, in the order of their ids: whoever
-/// locks several of those does it so, and no two wait for each other.
-pub(super) async fn insert_all(
-    (database, tx): (&Database, &mut Connection),
-    letters: &[&DeadLetter],
-    log: &str,
-) -> Result<()> {
-    let mut bodies = Bodies::default();
-    let mut rows = Vec::with_capacity(letters.len());
-    for (place, letter) in letters.iter().enumerate() {
-        let content = match (letter.endpoint, text_of(letter)) {
-            (Some(endpoint), Some(text)) => {
-                Content::Body(bodies.add(endpoint, text, letter.time_ms))
+/// Dead letters that are inserted, made ready before the transaction: to hash large contents takes
+/// time, in which PostgreSQL would take a transaction for one that was left.
+pub(super) struct NewLetters<'a> {
+    bodies: Bodies<'a>,
+    rows: Vec<NewRow<'a>>,
+}
+
+impl<'a> NewLetters<'a> {
+    pub(super) fn of(letters: impl Iterator<Item = &'a DeadLetter>) -> Self {
+        let mut bodies = Bodies::default();
+        let row = |(place, letter): (usize, &'a DeadLetter)| {
+            let content = match (letter.endpoint, text_of(letter)) {
+                (Some(endpoint), Some(text)) => {
+                    Content::Body(bodies.add(endpoint, text, letter.time_ms))
+                }
+                (None, Some(text)) => Content::Text(text),
+                (_, None) => Content::Bytes(&letter.content),
+            };
+            NewRow {
+                letter,
+                place,
+                content,
             }
-            (None, Some(text)) => Content::Text(text),
-            (_, None) => Content::Bytes(&letter.content),
         };
-        rows.push(NewRow {
-            letter,
-            place,
-            content,
-        });
+        let rows = letters.enumerate().map(row).collect();
+        Self { bodies, rows }
     }
-    bodies.put(database, tx).await?;
-    for part in parts(&rows, NewRow::bytes) {
-        let mut insert = Statement::new(INSERT);
-        insert.bind_rows(part, |insert, row| row.push(insert, log));
-        insert.push(ONCE);
-        insert.execute(tx).await?;
+
+    /// Inserts them, each once, however often that is tried; `log` is where their records stand, of
+    /// those that are records. Their bodies come first, in the order of their ids: whoever locks
+    /// several of those does it so, and no two wait for each other.
+    pub(super) async fn insert(
+        &self,
+        (database, tx): (&Database, &mut Connection),
+        log: &str,
+    ) -> Result<()> {
+        self.bodies.put(database, tx).await?;
+        for part in parts(&self.rows, NewRow::bytes) {
+            let mut insert = Statement::new(INSERT);
+            insert.bind_rows(part, |insert, row| row.push(insert, log));
+            insert.push(ONCE);
+            insert.execute(tx).await?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The endpoints whose letters they are.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = EndpointId> {
+        self.rows.iter().filter_map(|row| row.letter.endpoint)
+    }
 }
 
 /// A dead letter that is inserted.

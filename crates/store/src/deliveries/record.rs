@@ -11,7 +11,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 
 use super::attempts::Rows;
-use super::dead_letters;
+use super::dead_letters::NewLetters;
 use super::owing::{Became, Owing, Removed, Time};
 use super::ranges;
 use super::status::Seen;
@@ -36,10 +36,14 @@ impl Store {
                 self.disable(*endpoint, reason).await?;
             }
         }
-        deadlock::again(|| self.record_happened(happened)).await
+        let letters = NewLetters::of(happened.iter().filter_map(|happened| match happened {
+            Happened::Dead(letter) => Some(letter),
+            _ => None,
+        }));
+        deadlock::again(|| self.record_happened(happened, &letters)).await
     }
 
-    async fn record_happened(&self, happened: &[Happened]) -> Result<()> {
+    async fn record_happened(&self, happened: &[Happened], letters: &NewLetters<'_>) -> Result<()> {
         // Taken before the transaction: SQLite has one writer.
         let _writing = self.writing_ranges.lock().await;
         // Asked before, as it may take a connection.
@@ -51,7 +55,6 @@ impl Store {
         };
         let mut owing = Owing::new(self.dispatcher_id(), &self.log, time);
         let mut ranges = self.ranges();
-        let mut letters = Vec::new();
         let mut attempts = Attempts::new();
         for happened in happened {
             match happened {
@@ -90,19 +93,19 @@ impl Store {
                 Happened::Released(id) => {
                     ranges.say(&mut tx, id, ranges::Became::Released).await?;
                 }
-                Happened::Dead(letter) => letters.push(letter),
                 Happened::Attempt(row) => attempts.entry(row.endpoint).or_default().push(row),
-                // A change of the registry, which has a transaction of its own.
-                Happened::SwitchedOff(..) => {}
+                // Letters are ready; the other is a change of the registry, which has a transaction
+                // of its own.
+                Happened::Dead(_) | Happened::SwitchedOff(..) => {}
             }
         }
         owing.end(&mut tx).await?;
         ranges.write(&mut tx).await?;
         let at = (&self.database, &mut *tx);
-        dead_letters::insert_all(at, &letters, &self.log).await?;
+        letters.insert(at, &self.log).await?;
         let changed = ranges.changed;
         let mut endpoints: BTreeSet<EndpointId> = attempts.keys().copied().collect();
-        endpoints.extend(letters.iter().filter_map(|letter| letter.endpoint));
+        endpoints.extend(letters.endpoints());
         let seen = self.attempted(&mut tx, attempts).await?;
         tx.commit().await?;
         self.sweep().grown.extend(endpoints);
