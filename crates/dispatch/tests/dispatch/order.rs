@@ -76,7 +76,8 @@ async fn until_a_range_is_owed(world: &World, sent: &mut u32) {
         assert!(start.elapsed() < PATIENCE, "no range is owed");
         world.notify_in_order(all(KEYS, *sent..*sent + 1)).await;
         *sent += 1;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // What is committed is owed, one by one or as a range.
+        world.committed().await;
     }
 }
 

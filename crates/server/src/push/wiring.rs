@@ -187,28 +187,7 @@ impl Pushing {
         }));
         let group = format!("{}-push", config.dispatch.group);
         let topics = config.dispatch.event_topics.clone();
-        #[cfg(feature = "kafka")]
-        if let Some(kafka) = &logs.kafka {
-            tasks.spawn(streaming(streams.clone(), &engine, kafka.clone(), &topics));
-            tasks.spawn(following(engine, kafka.clone(), group, topics));
-            return Ok(Self {
-                counters,
-                api,
-                streams,
-                care,
-                store: store.clone(),
-                sending,
-                tasks,
-            });
-        }
-        tasks.spawn(streaming(
-            streams.clone(),
-            &engine,
-            logs.own.clone(),
-            &topics,
-        ));
-        tasks.spawn(following(engine, logs.own.clone(), group, topics));
-        Ok(Self {
+        let mut pushing = Self {
             counters,
             api,
             streams,
@@ -216,7 +195,27 @@ impl Pushing {
             store: store.clone(),
             sending,
             tasks,
-        })
+        };
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &logs.kafka {
+            pushing.follow(engine, kafka.clone(), group, topics);
+            return Ok(pushing);
+        }
+        pushing.follow(engine, logs.own.clone(), group, topics);
+        Ok(pushing)
+    }
+
+    /// Follows a log, for the streams and for the devices.
+    fn follow<L: Log + Clone>(
+        &mut self,
+        engine: Engine,
+        log: L,
+        group: String,
+        topics: Vec<String>,
+    ) {
+        let streaming = streaming(self.streams.clone(), &engine, log.clone(), &topics);
+        self.tasks.spawn(streaming);
+        self.tasks.spawn(following(engine, log, group, topics));
     }
 
     /// Ends streams and tasks, as the process stops. What listeners are writing they finish, and

@@ -110,7 +110,8 @@ impl Store {
                 if let Some(id) = insert(&mut tx, push, now).await? {
                     written.pushes += 1;
                     devices.insert(push.subscription);
-                    if push.is_of_one_mail {
+                    // A file has one writer.
+                    if push.is_of_one_mail && self.database.is_postgres {
                         mails.push(id);
                     }
                 }
