@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::sink::Sink;
-use crate::world::{World, notification_of, until, until_taken};
+use crate::world::{PATIENCE, World, notification_of, target, until, until_taken};
 
 /// Deliveries that may be in flight.
 const ROOM: u64 = 50;
@@ -20,8 +20,12 @@ async fn an_account_that_fills_the_room_beside_another_is_left_to_ranges() {
     let (slow, other) = (Sink::start().await, Sink::start().await);
     world.put(1, &slow, |endpoint| {
         endpoint.rate_limit = NonZeroU32::new(RATE);
+        endpoint.target = target(&slow, PATIENCE);
     });
-    world.put(2, &other, |endpoint| endpoint.account = "2".into());
+    world.put(2, &other, |endpoint| {
+        endpoint.account = "2".into();
+        endpoint.target = target(&other, PATIENCE);
+    });
     world
         .append((0..SENT).map(|number| {
             let account = if number % TO_ONE == 0 { "2" } else { "1" };

@@ -3,25 +3,12 @@
 
 use std::time::Duration;
 
-use dovecast_dispatch::{Endpoint, Stats};
-use dovecast_drivers::http::sockets::Sockets;
-use dovecast_drivers::webhook::{Webhook, WebhookOptions};
+use dovecast_dispatch::Stats;
 
 use crate::sink::{Answer, OK, Sink};
-use crate::world::{World, guard, notification_of, until, until_taken};
+use crate::world::{World, notification_of, target, until, until_taken};
 
 const NEVER: Answer = Answer { after: None, ..OK };
-
-fn patient(endpoint: &mut Endpoint, sink: &Sink, timeout: Duration) {
-    let webhook = Webhook::new(&WebhookOptions {
-        url: format!("http://{}/", sink.address),
-        timeout,
-        ..WebhookOptions::default()
-    });
-    endpoint.target = webhook
-        .expect("a webhook")
-        .target(guard(), Sockets::default());
-}
 
 fn stats(world: &World) -> Stats {
     world.dispatcher.as_ref().expect("it runs").stats()
@@ -37,7 +24,7 @@ async fn attempts_that_hang_leave_room_for_what_is_read() {
     // Longer than any test waits.
     for number in 10..10 + HUNG {
         world.put(number, &hung, |endpoint| {
-            patient(endpoint, &hung, Duration::from_mins(10));
+            endpoint.target = target(&hung, Duration::from_mins(10));
         });
     }
     world.put(1, &good, |_| {});
@@ -64,7 +51,7 @@ async fn endpoints_of_a_dead_host_share_what_few_have_found_out() {
     dead.answer(NEVER);
     let put = |world: &World, number| {
         world.put(number, &dead, |endpoint| {
-            patient(endpoint, &dead, Duration::from_secs(2));
+            endpoint.target = target(&dead, Duration::from_secs(2));
             endpoint.concurrency = 1;
         });
     };
@@ -101,7 +88,7 @@ async fn too_many_attempts_that_hang_at_a_host_are_cut_off_and_made_again() {
     let slow = Sink::start().await;
     slow.answer(NEVER);
     world.put(1, &slow, |endpoint| {
-        patient(endpoint, &slow, Duration::from_secs(10));
+        endpoint.target = target(&slow, Duration::from_secs(10));
         endpoint.concurrency = COUNT as usize;
     });
     world.start();
@@ -140,7 +127,7 @@ async fn large_notifications_at_endpoints_that_hang_leave_memory_to_other_accoun
     let (good, hung) = (Sink::start().await, Sink::start().await);
     hung.answer(NEVER);
     world.put(1, &hung, |endpoint| {
-        patient(endpoint, &hung, Duration::from_mins(10));
+        endpoint.target = target(&hung, Duration::from_mins(10));
         endpoint.concurrency = COUNT as usize;
     });
     world.put(2, &good, |endpoint| endpoint.account = "2".into());

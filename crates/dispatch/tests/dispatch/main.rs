@@ -32,14 +32,17 @@ use dovecast_notification::EndpointId;
 use uuid::Uuid;
 
 use sink::{Answer, OK, Sink};
-use world::{World, until, until_taken};
+use world::{PATIENCE, World, target, until, until_taken};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_notification_is_delivered_once_and_leaves_nothing_but_its_attempt() {
     let mut world = World::new();
     let (one, two) = (Sink::start().await, Sink::start().await);
-    world.put(1, &one, |_| {});
-    world.put(2, &two, |_| {});
+    for (number, sink) in [(1, &one), (2, &two)] {
+        world.put(number, sink, |endpoint| {
+            endpoint.target = target(sink, PATIENCE);
+        });
+    }
     world.start();
     world.notify(500).await;
     for sink in [&one, &two] {

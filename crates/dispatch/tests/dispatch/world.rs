@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use dovecast_dispatch::driver::Target;
 use dovecast_dispatch::schedule::Schedule;
 use dovecast_dispatch::{
     Clock, Directory, DispatchOptions, Dispatcher, Endpoint, EvaluatorLimits, Source, Stats,
@@ -27,6 +28,8 @@ pub(crate) const READERS: usize = 2;
 /// Attempts at an endpoint at a time.
 pub(crate) const CONCURRENCY: usize = 8;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// How long a webhook is waited for, where a case does not say otherwise.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A log, a ledger and endpoints, and perhaps a dispatcher.
 pub(crate) struct World {
@@ -212,20 +215,23 @@ pub(crate) fn guard() -> Guard {
 }
 
 pub(crate) fn endpoint(number: u128, sink: &Sink) -> Endpoint {
-    let webhook = Webhook::new(&WebhookOptions {
-        url: format!("http://{}/", sink.address),
-        timeout: Duration::from_secs(3),
-        ..WebhookOptions::default()
-    });
     let id = EndpointId(Uuid::from_u128(number));
-    let target = webhook
-        .expect("a webhook")
-        .target(guard(), Sockets::default());
     Endpoint {
         schedule: Schedule::new(vec![Duration::from_millis(100); 20], 0),
         concurrency: CONCURRENCY,
-        ..Endpoint::new(id, "1".into(), target)
+        ..Endpoint::new(id, "1".into(), target(sink, TIMEOUT))
     }
+}
+
+/// A webhook that waits `timeout` for an answer.
+pub(crate) fn target(sink: &Sink, timeout: Duration) -> Arc<dyn Target> {
+    Webhook::new(&WebhookOptions {
+        url: format!("http://{}/", sink.address),
+        timeout,
+        ..WebhookOptions::default()
+    })
+    .expect("a webhook")
+    .target(guard(), Sockets::default())
 }
 
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
