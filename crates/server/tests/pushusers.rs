@@ -296,6 +296,9 @@ fn a_wrong_line_ends_with_1() {
     }
     server.stop().expect("it stops");
     let (_, error, code) = run(&server, "");
-    assert!(error.contains("cannot connect"), "{error}");
+    assert!(
+        error.starts_with("dovecast: Unable to connect to server: cannot connect to `"),
+        "{error}"
+    );
     assert_eq!(code, 1);
 }

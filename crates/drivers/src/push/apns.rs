@@ -178,7 +178,9 @@ fn judged(said: &Said) -> PushAnswer {
     let verdict = match (said.status.as_u16(), told.as_deref()) {
         (410, _) | (400, Some("BadDeviceToken")) => PushVerdict::Gone,
         // Of this one device only: the others of this host need not wait.
-        (429, Some("TooManyRequests")) => PushVerdict::Later(None),
+        (429, Some("TooManyRequests")) => said
+            .retry_after
+            .map_or(PushVerdict::Later(None), PushVerdict::LaterAlone),
         // Who we are can be put right within the time of a push.
         (403, _) => PushVerdict::Later(said.retry_after),
         _ => of_status(said.status, said.retry_after),

@@ -149,6 +149,11 @@ async fn only_410_and_a_bad_device_token_say_that_a_device_is_gone() {
         ),
         (
             reason(429, "TooManyRequests").header("retry-after", "60"),
+            PushVerdict::LaterAlone(Duration::from_mins(1)),
+            "TooManyRequests",
+        ),
+        (
+            reason(429, "TooManyRequests"),
             PushVerdict::Later(None),
             "TooManyRequests",
         ),

@@ -11,7 +11,7 @@ use super::pretty::printable;
 use super::{print, wait};
 use crate::basic;
 use crate::cli::PushUsersArguments;
-use crate::control::client::{Client, HttpPlace, NotLetIn};
+use crate::control::client::{Client, HttpPlace, NoServer, NotLetIn};
 use crate::control::json::{PushPerson, PushRegistration};
 
 /// Ends a `--strict` command that has found no such registration.
@@ -47,6 +47,7 @@ pub(super) fn run(
             crate::say_last(format!("dovecast: {error:#}\n"));
             Ok(ExitCode::from(NOT_LET_IN))
         }
+        Err(error) if error.is::<NoServer>() => Err(error.context("Unable to connect to server")),
         ended => ended,
     }
 }

@@ -5,6 +5,7 @@ mod benchmark;
 mod place;
 mod push;
 mod registry;
+mod unasked;
 
 use std::fmt::Write;
 use std::io;
@@ -31,6 +32,7 @@ use crate::config::Config;
 pub(crate) use benchmark::Benchmark;
 pub(crate) use place::HttpPlace;
 pub(crate) use registry::ShownEndpoint;
+pub(crate) use unasked::{NoServer, NotLetIn};
 
 /// The longest line that is read: more than any record can be.
 const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
@@ -42,11 +44,6 @@ const MAX_FAILURE_BYTES: usize = 64 * 1024;
 
 /// A running server.
 pub(crate) struct Client(Place);
-
-/// The server does not let in who asks; the text says why.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NotLetIn(String);
 
 impl Client {
     /// The server of this configuration; connects at the first request.
@@ -236,7 +233,6 @@ impl Client {
             Place::Http(place) => return place.connect().await,
             Place::Socket { path, is_found } => (path, *is_found),
         };
-        let socket = path.display();
         let connected = UnixStream::connect(path).await;
         let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         let what_to_do = match connected.as_ref().err().map(is_denied) {
@@ -245,8 +241,9 @@ impl Client {
             }
             _ => "--config and --data-dir say which",
         };
-        let stream = connected.with_context(|| {
-            format!("cannot connect to `{socket}`, the control socket of a running `dovecast serve` ({what_to_do})")
+        let stream = connected.with_context(|| NoServer {
+            socket: path.display().to_string(),
+            what_to_do,
         })?;
         Self::check_peer(&stream, path, is_found)?;
         Ok(Box::new(stream))

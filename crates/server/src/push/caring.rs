@@ -1,6 +1,6 @@
 //! Listeners of this node: which mailboxes it has to hear, by what, and by leases of the store.
 //!
-//! Each few seconds a round sees which nodes live, decides who has a listener, gives up what
+//! Each few seconds, and when a node comes or goes, a round sees which nodes live, decides who has a listener, gives up what
 //! belongs to others, and takes what belongs to itself. That the node lives is said by [`life`],
 //! beside the rounds. A node that could not say so in time has no lease any more: it ends
 //! everything, and begins again when the store is there.
@@ -130,7 +130,9 @@ impl Caring {
             }
             drop(working);
             self.count_unreadable(state);
-            tokio::time::sleep(ROUND_INTERVAL).await;
+            // What a dead node heard is taken at once.
+            let others = life.has_others_than(&nodes);
+            _ = tokio::time::timeout(ROUND_INTERVAL, others).await;
         }
     }
 

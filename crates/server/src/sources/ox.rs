@@ -36,7 +36,7 @@ use crate::basic::Expected;
 use crate::config::{Credentials, Ox};
 use crate::headers::event_headers;
 use crate::key_file;
-pub(crate) use key::IdKey;
+pub(crate) use key::{IdKey, MailName};
 use notification::{BadBody, Notification};
 use users::{Misnamed, Users};
 

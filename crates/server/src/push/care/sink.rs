@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::headers::event_headers;
 use crate::key_file;
 use crate::logs::Logs;
-use crate::sources::ox::IdKey;
+use crate::sources::ox::{IdKey, MailName};
 use crate::sources::{Destination, NotTaken};
 
 /// Events that are remembered, so that two listeners of one mailbox ring once: 5 MB.
@@ -247,7 +247,7 @@ impl Sink {
         let user = person.event_user();
         let telling = Telling::begin(&self.told, &user, heard);
         let events = telling.events.iter();
-        let records = events.map(|one| self.record(&user, one)).collect();
+        let records = events.map(|one| self.record(person, &user, one)).collect();
         if !self.is_durable(records).await {
             return false;
         }
@@ -287,9 +287,9 @@ impl Sink {
         }
     }
 
-    fn record(&self, user: &str, heard: &Heard) -> NewRecord {
+    fn record(&self, person: &Person, user: &str, heard: &Heard) -> NewRecord {
         let now = jiff::Timestamp::now();
-        let id = self.id(user, heard);
+        let id = self.id(person, user, heard);
         NewRecord {
             topic: Arc::clone(&self.destination.topic),
             key: Some(Bytes::copy_from_slice(user.as_bytes())),
@@ -301,20 +301,20 @@ impl Sink {
     }
 
     /// The id of an event. A mail comes and goes once; flags may change in the same way again.
-    fn id(&self, user: &str, heard: &Heard) -> Uuid {
-        let (uidvalidity, uid) = (heard.uidvalidity.to_be_bytes(), heard.uid().to_be_bytes());
-        let mail: [&[u8]; 4] = [
-            user.as_bytes(),
-            heard.mailbox.as_bytes(),
-            &uidvalidity,
-            &uid,
-        ];
+    fn id(&self, person: &Person, user: &str, heard: &Heard) -> Uuid {
+        let mail = MailName {
+            user,
+            owner: Some(&person.login),
+            mailbox: &heard.mailbox,
+            uidvalidity: heard.uidvalidity,
+            uid: heard.uid(),
+        };
         let Some(key) = &self.key else {
             return Uuid::now_v7();
         };
         match heard.kind() {
-            EventKind::MessageNew | EventKind::MessageAppend => key.id(&mail),
-            EventKind::MessageExpunge => key.id(&[&mail[..], &[b"MessageExpunge"]].concat()),
+            EventKind::MessageNew | EventKind::MessageAppend => key.of_mail(&mail, None),
+            kind @ EventKind::MessageExpunge => key.of_mail(&mail, Some(kind.name())),
             _ => Uuid::now_v7(),
         }
     }

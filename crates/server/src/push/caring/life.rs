@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 
 use crate::push::counters::{Count, Counters};
 
-/// How often a node says that it lives: three times within the life of a node.
-const BEAT_INTERVAL: Duration = Duration::from_secs(3);
+/// How often a node says that it lives, and learns who else does: often within the life of a node.
+const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest time that a round takes: a hundred thousand listeners are begun within some seconds. One
 /// that takes longer hangs, and its node lives no more.
 pub(in crate::push) const ROUND_LIMIT: Duration = Duration::from_mins(2);
@@ -79,6 +79,14 @@ impl Life {
         let mut nodes = self.nodes.clone();
         let living = nodes.wait_for(Option::is_some).await.ok()?;
         living.clone()
+    }
+
+    /// Returns when others live than these, or when this node does not.
+    pub(super) async fn has_others_than(&self, nodes: &[String]) {
+        let mut living = self.nodes.clone();
+        let are_others = |living: &Nodes| living.as_deref() != Some(nodes);
+        // What has panicked says nothing more.
+        let _ = living.wait_for(are_others).await;
     }
 
     /// Returns when this node does not live.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::key::IdKey;
+use super::key::{IdKey, MailName};
 use crate::api::body::without_mark;
 
 /// A new mail, as the driver tells of it.
@@ -90,20 +90,16 @@ impl Notification {
         })
     }
 
-    /// Id of the event, made of user, folder, UIDVALIDITY and UID: a mail that is reported again
-    /// has the id it had. And of the `owner`, whose mail it is: the user may be a name that another
-    /// one has given himself, whose mail would take the id of the user's own.
+    /// Id of the event, for a mail of this `owner`.
     pub(super) fn id(&self, key: &IdKey, owner: Option<&str>) -> Uuid {
-        let mail: [&[u8]; 4] = [
-            self.user.as_bytes(),
-            self.folder.as_bytes(),
-            &self.uidvalidity.to_be_bytes(),
-            &self.uid.to_be_bytes(),
-        ];
-        match owner {
-            Some(owner) => key.id(&[&mail[..], &[owner.as_bytes()]].concat()),
-            None => key.id(&mail),
-        }
+        let mail = MailName {
+            user: &self.user,
+            owner,
+            mailbox: &self.folder,
+            uidvalidity: self.uidvalidity,
+            uid: self.uid,
+        };
+        key.of_mail(&mail, None)
     }
 
     /// JSON of the event, as our plugin writes that of a `MessageNew`.

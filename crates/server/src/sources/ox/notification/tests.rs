@@ -157,7 +157,7 @@ fn mails_of_two_owners_have_two_ids_whatever_name_they_give() {
     let owners = [
         None,
         Some(""),
-        Some("alice@example.com"),
+        Some("carol@example.com"),
         Some("eve@example.com"),
     ];
     let ids: std::collections::BTreeSet<Uuid> =
@@ -165,4 +165,7 @@ fn mails_of_two_owners_have_two_ids_whatever_name_they_give() {
     assert_eq!(ids.len(), owners.len());
     let again = read(SENT).id(&key, owners[3]);
     assert!(ids.contains(&again));
+    // The user's own, whoever tells of it.
+    let own = read(SENT).id(&key, Some("alice@example.com"));
+    assert_eq!(own, read(SENT).id(&key, None));
 }
