@@ -148,7 +148,11 @@ impl Reading {
                 self.refuse(pointer, "is not a string: write it in quotes");
                 return String::new();
             }
-            None | Some(Value::Null) => String::new(),
+            Some(Value::Null) => {
+                self.refuse(pointer, "can't be blank: null is no text, unless it is in quotes");
+                return String::new();
+            }
+            None => String::new(),
             Some(Value::Array(_) | Value::Object(_)) => {
                 self.refuse(pointer, "is not a string");
                 return String::new();

@@ -1,16 +1,22 @@
 //! Bodies of requests: which type they are of, how long they may be, and what they say as JSON.
 
+mod nul;
 mod yaml;
+
+use std::collections::BTreeMap;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Api;
 use super::error::ApiError;
+use nul::HasNul;
 
 const JSON: [&str; 2] = ["application/json", "application/vnd.api+json"];
 const YAML: [&str; 5] = [
@@ -24,8 +30,9 @@ const YAML: [&str; 5] = [
 /// A body in JSON.
 pub(crate) struct JsonBody(pub(crate) Value);
 
-/// A body in JSON with a `message`, which is any JSON: nothing of it is stored.
-pub(crate) struct MessageBody(pub(crate) JsonBody);
+/// A body in JSON with a `message`, which is any JSON and stays as it was written: nothing of it is
+/// stored.
+pub(crate) struct MessageBody(Bytes);
 
 /// A body in JSON or YAML.
 pub(crate) struct AnyBody(pub(crate) Value);
@@ -49,6 +56,48 @@ impl JsonBody {
             None => Err(ApiError::bad_request(format!("`{key}` is missing"))),
         }
     }
+}
+
+/// Fields of an object as they stand in the JSON; of several of one name the last counts.
+type RawFields<'a> = BTreeMap<String, &'a RawValue>;
+
+impl MessageBody {
+    /// As [`JsonBody::under`].
+    pub(crate) fn under<T: DeserializeOwned>(&self, key: &str) -> Result<T, ApiError> {
+        let json = without_mark(&self.0);
+        let nothing = || ApiError::bad_request(format!("`{key}` is missing"));
+        if !is_object(json) {
+            return Err(nothing());
+        }
+        let body: RawFields<'_> = parsed(json)?;
+        let raw = match (body.get(key), body.get("data")) {
+            (Some(raw), _) => raw,
+            (None, Some(data)) if is_object(data.get().as_bytes()) => raw_attributes(data, key)?,
+            (None, _) => return Err(nothing()),
+        };
+        if !is_object(raw.get().as_bytes()) {
+            return Err(ApiError::bad_request(format!("`{key}` is not an object")));
+        }
+        serde_json::from_str(raw.get()).map_err(ApiError::bad_request)
+    }
+}
+
+/// As [`attributes`].
+fn raw_attributes<'a>(data: &'a RawValue, key: &str) -> Result<&'a RawValue, ApiError> {
+    let data: RawFields<'_> = serde_json::from_str(data.get()).map_err(ApiError::bad_request)?;
+    let kind = data
+        .get("type")
+        .map(|kind| serde_json::from_str(kind.get()));
+    match kind {
+        Some(Ok(Value::String(kind))) if kind == key => {}
+        _ => return Err(ApiError::bad_request(format!("`data.type` is not `{key}`"))),
+    }
+    let attributes = data.get("attributes").copied();
+    attributes.ok_or_else(|| ApiError::bad_request("`data.attributes` is missing"))
+}
+
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// The attributes of a resource object (JSON:API 1.1, section 7.2).
@@ -80,11 +129,12 @@ impl FromRequest<Api> for MessageBody {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         json_type(&request)?;
-        let value = read(&bytes(request, api).await?)?;
-        if has_nul(&value, Some("message")) {
+        let bytes = bytes(request, api).await?;
+        let HasNul(has_nul) = parsed(&bytes)?;
+        if has_nul {
             return Err(nul());
         }
-        Ok(Self(JsonBody(value)))
+        Ok(Self(bytes))
     }
 }
 
@@ -165,10 +215,10 @@ pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
 }
 
 pub(crate) fn json(bytes: &[u8]) -> Result<Value, ApiError> {
-    storable(read(bytes)?)
+    storable(parsed(bytes)?)
 }
 
-fn read(bytes: &[u8]) -> Result<Value, ApiError> {
+fn parsed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ApiError> {
     let value = serde_json::from_slice(without_mark(bytes));
     value.map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))
 }
@@ -180,7 +230,7 @@ pub(super) fn yaml(bytes: &[u8]) -> Result<Value, ApiError> {
 
 /// Refuses NUL characters: PostgreSQL stores none in text, and both stores take the same.
 fn storable(value: Value) -> Result<Value, ApiError> {
-    if has_nul(&value, None) {
+    if has_nul(&value) {
         Err(nul())
     } else {
         Ok(value)
@@ -191,14 +241,14 @@ fn nul() -> ApiError {
     ApiError::bad_request("a string contains a NUL character")
 }
 
-/// Whether a text of it has a NUL, apart from what stands under a key.
-pub(super) fn has_nul(value: &Value, but: Option<&str>) -> bool {
+/// Whether a text of it has a NUL.
+pub(super) fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(|value| has_nul(value, but)),
+        Value::Array(values) => values.iter().any(has_nul),
         Value::Object(object) => object
             .iter()
-            .any(|(key, value)| key.contains('\0') || but != Some(&**key) && has_nul(value, but)),
+            .any(|(key, value)| key.contains('\0') || has_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

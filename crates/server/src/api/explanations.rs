@@ -1,14 +1,18 @@
 //! Why the endpoints of an account receive a notification, or do not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use dovecast_log::Record;
+use dovecast_notification::outbox::NewNotification;
 use dovecast_notification::{Notification, NotificationId};
 use dovecast_operations::{Explanation, NotificationName, Tenant};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -27,7 +31,7 @@ pub(crate) struct ExplainRequest {
 
 /// A notification of the account: its fields, or one that the log has.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(try_from = "Value", untagged)]
+#[serde(try_from = "Box<RawValue>", untagged)]
 pub(crate) enum Explained {
     /// Notification that was sent.
     Past(PastFields),
@@ -35,14 +39,15 @@ pub(crate) enum Explained {
     Fields(ExplainFields),
 }
 
-impl TryFrom<Value> for Explained {
+impl TryFrom<Box<RawValue>> for Explained {
     type Error = serde_json::Error;
 
-    fn try_from(value: Value) -> Result<Self, Self::Error> {
-        if value.get("notification").is_some() {
-            serde_json::from_value(value).map(Self::Past)
+    fn try_from(json: Box<RawValue>) -> Result<Self, Self::Error> {
+        let fields: BTreeMap<String, IgnoredAny> = serde_json::from_str(json.get())?;
+        if fields.contains_key("notification") {
+            serde_json::from_str(json.get()).map(Self::Past)
         } else {
-            serde_json::from_value(value).map(Self::Fields)
+            serde_json::from_str(json.get()).map(Self::Fields)
         }
     }
 }
@@ -71,8 +76,8 @@ pub(crate) struct ExplainFields {
     #[schema(format = DateTime)]
     timestamp: Option<String>,
     /// Any JSON: conditions of filters are evaluated on it. Null if not given.
-    #[serde(default)]
-    message: Value,
+    #[schema(value_type = Value, required = false)]
+    message: Option<Box<RawValue>>,
 }
 
 /// What the endpoints of the account make of a notification.
@@ -133,7 +138,7 @@ impl From<Explanation> for ExplanationObject {
 pub(crate) async fn explain(
     tenant: Tenant,
     State(api): State<Api>,
-    MessageBody(body): MessageBody,
+    body: MessageBody,
 ) -> Result<Document<ExplanationList>, ApiError> {
     let (notification, of) = match body.under("explain")? {
         Explained::Fields(fields) => (notification(&api, &tenant, &fields, "/explain")?, None),
@@ -196,20 +201,21 @@ pub(super) fn notification(
     if !errors.is_empty() {
         return Err(ApiError::invalid(errors));
     }
-    let value = json!({
-        "application": fields.application,
-        "event_type": fields.event_type,
-        "level": fields.level,
-        "account_id": tenant.number(),
-        "timestamp": format!("{:.3}", timestamp.unwrap_or(now)),
-        "message": fields.message,
+    let message = fields.message.as_deref().unwrap_or(RawValue::NULL);
+    let value = serde_json::to_vec(&NewNotification {
+        application: &*fields.application,
+        event_type: &*fields.event_type,
+        level: fields.level.as_deref(),
+        account_id: tenant.number(),
+        timestamp: format!("{:.3}", timestamp.unwrap_or(now)),
+        message,
     });
     let record = Record {
         topic: Arc::clone(&api.outbox.topic),
         partition: 0,
         offset: 0,
         key: None,
-        value: value.to_string().into(),
+        value: value.map_err(ApiError::bad_request)?.into(),
         headers: Vec::new(),
         timestamp_ms: now.as_millisecond(),
     };

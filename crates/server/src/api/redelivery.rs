@@ -1,8 +1,10 @@
-//! Redelivery, for the account of an endpoint: dead letters are owed again.
+//! Redelivery, for the account of an endpoint: dead letters are owed again, and what stands in the
+//! log.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use dovecast_operations::{ChosenLetters, Tenant};
+use dovecast_notification::Notification;
+use dovecast_operations::{ChosenLetters, NotificationName, OwnEndpoint, Refusal, Tenant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -24,8 +26,8 @@ pub(crate) struct RedeliverRequest {
 /// Which notifications: exactly one of these is given.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct RedeliverFields {
-    /// Id of one notification, or a `webhook-id`: of a dead letter, or of a delivery that is due
-    /// later.
+    /// Id of one notification, or a `webhook-id`: of a dead letter, of a delivery that is due later,
+    /// or of what still stands in the log.
     #[schema(example = "msg_0190a0b1c2d37e4f8a5b6c7d8e9f0a1b_0190a0b1c2d37e4f8a5b6c7d8e9f0a1c")]
     notification: Option<String>,
     /// Time, RFC 3339: all that became a dead letter at it or later.
@@ -58,8 +60,10 @@ pub(crate) struct RedeliverMeta {
         (status = 202, description = "The deliveries are due now.", body = RedeliverDocument, content_type = "application/vnd.api+json"),
         AnyRequest,
         UnreadableBody,
-        (status = 404, description = "There is no such endpoint, it belongs to another account, or the notification is neither a dead letter of it nor due later.", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 404, description = "There is no such endpoint, it belongs to another account, or the notification is neither a dead letter of it nor due later nor in the log.", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 409, description = "The notification stands in the log, and the endpoint does not receive it.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         (status = 422, description = "Values in the request are not valid, or the endpoint is not active.", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 503, description = "The log cannot be searched at the moment.", body = ErrorDocument, content_type = "application/vnd.api+json"),
     ),
 )]
 pub(crate) async fn redeliver(
@@ -70,9 +74,33 @@ pub(crate) async fn redeliver(
 ) -> Result<Document<RedeliverDocument>, ApiError> {
     let own = api.operations.endpoint(&tenant, &id).await?;
     let asked = read(body.under("redeliver")?)?;
-    let redelivered = api.operations.redeliver(&own, asked).await?;
+    let redelivered = match (api.operations.redeliver(&own, asked).await, asked) {
+        (Err(refusal @ Refusal::NotFound { .. }), ChosenLetters::One(name)) => {
+            let found = past(&api, &tenant, &own, name).await?;
+            let found = found.ok_or(refusal)?;
+            api.operations.deliver_again(&own, &found).await?;
+            1
+        }
+        (redelivered, _) => redelivered?,
+    };
     let meta = RedeliverMeta { redelivered };
     Ok(Document(StatusCode::ACCEPTED, RedeliverDocument { meta }))
+}
+
+/// The notification of a name that the log has.
+pub(super) async fn past(
+    api: &Api,
+    tenant: &Tenant,
+    own: &OwnEndpoint,
+    name: NotificationName,
+) -> Result<Option<Notification>, ApiError> {
+    match name.for_endpoint(own.endpoint().id) {
+        Some(id) => {
+            let found = api.past.find(tenant.number(), id).await;
+            found.map_err(ApiError::unsearched)
+        }
+        None => Ok(None),
+    }
 }
 
 fn read(fields: RedeliverFields) -> Result<ChosenLetters, ApiError> {

@@ -6,7 +6,7 @@ use dovecast_dispatch::driver::Rendered;
 use dovecast_notification::Notification;
 use dovecast_operations::{EndpointFields, NotificationName, OwnEndpoint, Refusal, Tenant};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -16,6 +16,7 @@ use super::error::described::{AnyRequest, Invalid, NotFound, TooMuch, Unreadable
 use super::error::{ApiError, ErrorDocument, ErrorObject};
 use super::explanations::{self, ExplainFields};
 use super::path::Named;
+use super::redelivery;
 
 /// Notification to render.
 #[derive(ToSchema)]
@@ -39,7 +40,7 @@ pub(crate) struct RenderFields {
 
 /// A notification by its fields or its name.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(try_from = "Value", untagged)]
+#[serde(try_from = "Box<RawValue>", untagged)]
 pub(crate) enum Chosen {
     /// Id of a notification, or a `webhook-id`.
     Name(String),
@@ -47,13 +48,14 @@ pub(crate) enum Chosen {
     Fields(ExplainFields),
 }
 
-impl TryFrom<Value> for Chosen {
+impl TryFrom<Box<RawValue>> for Chosen {
     type Error = serde_json::Error;
 
-    fn try_from(value: Value) -> Result<Self, Self::Error> {
-        match value {
-            Value::String(name) => Ok(Self::Name(name)),
-            fields => serde_json::from_value(fields).map(Self::Fields),
+    fn try_from(json: Box<RawValue>) -> Result<Self, Self::Error> {
+        if json.get().starts_with('"') {
+            serde_json::from_str(json.get()).map(Self::Name)
+        } else {
+            serde_json::from_str(json.get()).map(Self::Fields)
         }
     }
 }
@@ -102,7 +104,7 @@ pub(crate) async fn render(
     tenant: Tenant,
     State(api): State<Api>,
     Named(id): Named,
-    MessageBody(body): MessageBody,
+    body: MessageBody,
 ) -> Result<Document<RenderingDocument>, ApiError> {
     let own = api.operations.endpoint(&tenant, &id).await?;
     let fields: RenderFields = body.under("render")?;
@@ -143,10 +145,6 @@ async fn named(
         Err(refusal @ Refusal::NotFound { .. }) => refusal,
         Err(refusal) => return Err(refusal.into()),
     };
-    let Some(id) = name.for_endpoint(own.endpoint().id) else {
-        return Err(refusal.into());
-    };
-    let found = api.past.find(tenant.number(), id).await;
-    let found = found.map_err(ApiError::unsearched)?;
+    let found = redelivery::past(api, tenant, own, name).await?;
     found.ok_or_else(|| refusal.into())
 }

@@ -40,6 +40,17 @@ fn an_id_is_the_text_as_it_stands_or_refused(world: &World) -> Result<()> {
             "/event_types/0/id",
         )?;
     }
+    for id in ["null", "~", ""] {
+        let yaml = format!(
+            "application: {{name: {name}, title: t}}\nevent_types:\n  - title: t\n    id: {id}\n"
+        );
+        let user = world.admin().header("Content-Type", "application/yaml");
+        user.ask("POST", "/apps/register", Some(&yaml))?.refused(
+            422,
+            "can't be blank: null is no text, unless it is in quotes",
+            "/event_types/0/id",
+        )?;
+    }
     Ok(())
 }
 
@@ -50,7 +61,7 @@ fn a_message_arrives_byte_for_byte_through_every_door(world: &World) -> Result<(
     // A condition that asks nothing of the message holds whatever that is.
     let chosen = HookEndpoint::start()?;
     let condition = r#"application != "other" || message.x == 1"#;
-    user.endpoint(
+    let id = user.endpoint(
         &json!({"name": unique("chosen"), "url": chosen.url(), "filter": {"condition": condition}}),
     )?;
     let deep = "[".repeat(200) + &"]".repeat(200);
@@ -76,6 +87,18 @@ fn a_message_arrives_byte_for_byte_through_every_door(world: &World) -> Result<(
             .server
             .run(["send", "-u", &number, "--message-json", json])?;
         expected.extend([json; 4]);
+        let fields = format!(r#"{{"application":"a","event_type":"e","message":{json}}}"#);
+        let explain = format!(r#"{{"explain":{fields}}}"#);
+        let explained = user.ask("POST", "/explain", Some(&explain))?.with(200)?;
+        ensure!(are_all_told(&explained.json), "{json}: it is not explained");
+        let render =
+            format!(r#"{{"data":{{"type":"render","attributes":{{"notification":{fields}}}}}}}"#);
+        let path = format!("/endpoints/{id}/render");
+        let rendered = user.ask("POST", &path, Some(&render))?.with(200)?;
+        let body = rendered.json["data"]["attributes"]["body"].as_str();
+        let body = body.unwrap_or_default();
+        let message = format!(r#""message":{json}}}"#);
+        ensure!(body.ends_with(&message), "{json}: {body}");
     }
     expected.sort_unstable();
     for sink in [sink, chosen] {
@@ -91,15 +114,18 @@ fn a_message_arrives_byte_for_byte_through_every_door(world: &World) -> Result<(
     let explain =
         json!({"explain": {"application": "a", "event_type": "e", "message": {"\0": ["\0"]}}});
     let explained = user.post("/explain", &explain)?.with(200)?;
-    let matches = |one: &serde_json::Value| one["attributes"]["matches"] == true;
-    let explained = explained.json["data"]
-        .as_array()
-        .is_some_and(|all| all.iter().all(matches));
-    ensure!(explained, "it is not explained");
+    ensure!(are_all_told(&explained.json), "it is not explained");
     let explain = json!({"explain": {"application": "a\0", "event_type": "e"}});
     user.post("/explain", &explain)?
         .refused(400, "contains a NUL character", "")?;
     Ok(())
+}
+
+/// Whether each endpoint gets what was explained.
+fn are_all_told(explained: &serde_json::Value) -> bool {
+    let matches = |one: &serde_json::Value| one["attributes"]["matches"] == true;
+    let all = explained["data"].as_array();
+    all.is_some_and(|all| all.len() == 2 && all.iter().all(matches))
 }
 
 fn a_packed_body_is_refused(world: &World) -> Result<()> {

@@ -142,7 +142,7 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 /// A value that is expected to be short.
 fn value(raw: &RawValue) -> Result<Value, ApiError> {
     let value: Value = serde_json::from_str(raw.get()).map_err(ApiError::bad_request)?;
-    if super::super::body::has_nul(&value, None) {
+    if super::super::body::has_nul(&value) {
         return Err(ApiError::bad_request(NUL));
     }
     Ok(value)
