@@ -11,6 +11,7 @@ use dovecast_testkit::endpoint::{Hook, HookEndpoint};
 use dovecast_testkit::http::{Answer, Request};
 use dovecast_testkit::server::Server;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::case::cases;
 use crate::mail_sources::{MASTER_PASSWORD, MASTER_USER, masters};
@@ -18,7 +19,7 @@ use crate::setup::{ARRIVAL, listen_at, ox_by_metadata};
 
 cases![
     imapidle_rings_and_misses_nothing_through_a_restart_without_a_session,
-    credentials_in_memory_are_gone_with_the_server,
+    a_session_outlives_the_server_and_credentials_in_memory_do_not,
     a_master_user_hears_mailboxes_whose_passwords_nobody_has,
     metadata_by_imap_rings_and_is_taken_away_in_the_end,
     metadata_by_doveadm_needs_no_password,
@@ -30,8 +31,9 @@ const MAIL: &[u8] = b"From: =?utf-8?q?B=C3=B6b?= <bob@sender.example>\r\nTo: ali
     Subject: Hello\r\n\r\nHello Alice.\r\n";
 const API_KEY: &str = "k3y of doveadm";
 const DOVEADM_PORT: u16 = 8080;
-const STORED: &str =
-    "[mail_push.credstorage]\nenabled = true\nrdb = true\npasscrypt = 'of the test'\n";
+/// Passwords outlive the server, sealed with what systemd gives it.
+const STORED: &str = "[mail_push.credstorage]\nenabled = true\nrdb = true\n\
+    passcrypt_file = 'credential:passcrypt'\n";
 const IDLE: &str = "[mail_push.sources]\norder = ['imapidle']\n[mail_push.imapidle]\n\
     server = 'imap://IMAP'\nimap_insecure = true\nsupports_permanent_listeners = true\n";
 /// How long a mail is waited for before another one is sent, while it is not known whether the
@@ -43,6 +45,7 @@ struct World {
     dovecot: Dovecot,
     server: Server,
     device: HookEndpoint,
+    _credentials: TempDir,
 }
 
 impl World {
@@ -54,7 +57,10 @@ impl World {
 
     /// A world with settings of `[mail_push]` itself.
     fn with(on: Installation, settings: &str, mail_push: &str, dovecot: &str) -> Result<Self> {
+        let credentials = TempDir::new()?;
+        fs::write(credentials.path().join("passcrypt"), "of the test\n")?;
         let mut server = Server::builder()
+            .env("CREDENTIALS_DIRECTORY", credentials.path())
             .config("[ox]\nuser = 'dovecot'\npassword = 's3cret'")
             .config("[dispatch]\nallowed_networks = ['127.0.0.0/8']")
             .start()?;
@@ -80,6 +86,7 @@ impl World {
             dovecot,
             server,
             device,
+            _credentials: credentials,
         })
     }
 
@@ -211,13 +218,16 @@ fn imapidle_rings_and_misses_nothing_through_a_restart_without_a_session(
     Ok(())
 }
 
-fn credentials_in_memory_are_gone_with_the_server(on: Installation) -> Result<()> {
+fn a_session_outlives_the_server_and_credentials_in_memory_do_not(on: Installation) -> Result<()> {
     let memory = STORED.replace("rdb = true", "rdb = false");
     let mut world = World::start(on, &format!("{memory}{IDLE}"), "")?;
     world.subscribe_without_session()?;
     let last = world.until_heard()?;
+    let token = world.log_in(PASSWORD)?;
     world.server.stop()?;
     world.server.start_again()?;
+    let shown = world.ask("GET", "/subscriptions", &token, &Value::Null)?;
+    ensure!(shown.status == 200, "{shown:?}");
     world.deliver()?;
     let heard = world.device.wait_for(world.device.count() + 1, NEXT_MAIL);
     ensure!(heard.is_err(), "somebody still has the password");

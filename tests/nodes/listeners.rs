@@ -138,10 +138,16 @@ impl<'a> World<'a> {
             let person = line.split([' ', '/']).find(|word| word.starts_with("user"));
             let person = person.with_context(|| format!("no person in {line}"))?;
             let body: Value = serde_json::from_str(&hook.body)?;
+            let payload = &body["payload"];
+            let whose = json!({ "context": person, "user": person });
+            let is_told = payload["person"] == whose
+                && payload["user"] == whose["user"]
+                && payload["context"] == whose["context"];
             let names_another = persons().any(|one| one != person && hook.body.contains(&one));
-            ensure!(!names_another, "{person} is told {}", hook.body);
-            let uid = body["payload"]["uid"].as_u64();
-            let uid = uid.with_context(|| format!("no UID in {body}"))?;
+            ensure!(is_told && !names_another, "{person} is told {body}");
+            let uid = payload["uid"].as_u64();
+            let uid = uid.filter(|uid| (1..=self.sent).contains(uid));
+            let uid = uid.with_context(|| format!("no UID of a mail in {body}"))?;
             rung.entry(person.to_owned()).or_default().push(uid);
         }
         Ok(rung)
@@ -185,12 +191,16 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// That all nodes hear again, and that each mail after this one, one more included, has rung
-    /// once.
+    /// That all nodes hear again, that each mail after this one, one more included, has rung once,
+    /// and that no node had anything for another's device.
     fn is_whole_again(&mut self, uid: u64) -> Result<()> {
         self.heard_by(usize::from(NODES))?;
         self.send()?;
         self.has_rung()?;
+        for node in &self.nodes {
+            let wrong = node.metric("dovecast_push_total{of=\"wrong_person\"}")?;
+            ensure!(wrong < 1.0, "{wrong} for others: {}", node.server_log());
+        }
         self.check_once_after(uid)
     }
 

@@ -238,6 +238,16 @@ mod tests {
         let renamed = r#"{"user":"u","mailbox":"m","event":"MailboxRename","oldMailbox":"n"}"#;
         let expected = format!(r#"{{{person},"mailbox":"m","change":"renamed","old":"n"}}"#);
         check(renamed, Topic::MailMailbox, PushContent::Ids, &expected);
+        for (event, more, change) in [
+            ("MailboxCreate", r#","uidvalidity":1"#, "created"),
+            ("MailboxDelete", "", "deleted"),
+            ("MailboxSubscribe", "", "subscribed"),
+            ("MailboxUnsubscribe", "", "unsubscribed"),
+        ] {
+            let event = format!(r#"{{"user":"u","mailbox":"m","event":"{event}"{more}}}"#);
+            let expected = format!(r#"{{{person},"mailbox":"m","change":"{change}"}}"#);
+            check(&event, Topic::MailMailbox, PushContent::Ids, &expected);
+        }
     }
 
     #[test]

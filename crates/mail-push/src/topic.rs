@@ -226,6 +226,26 @@ mod tests {
     }
 
     #[test]
+    fn what_asks_for_new_mail_in_any_form_holds_a_permanent_listener() {
+        for (topics, expected) in [
+            (&["ox:mail:new"][..], true),
+            (&["mail:new"], true),
+            (&["mail:*"], true),
+            (&["*"], true),
+            (&["mail:flags", "mail:*"], true),
+            (&["mail:append"], false),
+            (&["mail:flags"], false),
+            (
+                &["mail:append", "mail:flags", "mail:expunge", "mail:mailbox"],
+                false,
+            ),
+        ] {
+            let parsed = Topics::parse(topics.iter().copied()).expect("topics");
+            assert_eq!(parsed.have_new_mail(), expected, "{topics:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_topic_is_named_and_cut() {
         let refused = |names: &[&str]| Topics::parse(names.iter().copied()).expect_err("refused");
         assert_eq!(refused(&[]), BadTopics::Empty);

@@ -125,6 +125,10 @@ fn a_place_without_a_value_is_named_and_two_are_one_too_many() {
             "`key_file` of [mail_push.apns]: there is no credential `apns`",
         ),
         (
+            "[mail_push.credstorage]\nenabled = true\npasscrypt_file = 'credential:passcrypt'",
+            "`passcrypt` in [mail_push.credstorage]: there is no credential `passcrypt`",
+        ),
+        (
             "[ox]\nuser = 'a'\npassword_file = '/nowhere/ox'",
             "`password_file` of [ox]: cannot read `/nowhere/ox`",
         ),

@@ -1,5 +1,10 @@
 //! `dovecast pushusers` on a running server: what it prints and how it ends.
 
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+
 use dovecast_testkit::PATIENCE;
 use dovecast_testkit::http::Request;
 use dovecast_testkit::process::poll_until;
@@ -187,7 +192,7 @@ fn devices_are_listed_tested_and_told_why_they_did_not_ring() {
 fn another_dovecast_is_asked_over_http_by_its_administrator() {
     let dir = tempfile::tempdir().expect("a directory");
     let password = dir.path().join("password");
-    std::fs::write(&password, "geheim\n").expect("a file");
+    fs::write(&password, "geheim\n").expect("a file");
     let admin = format!(
         "admin = {{ user = 'oxadmin', password_file = '{}' }}\nallowed_clients = []",
         password.display()
@@ -227,7 +232,7 @@ fn another_dovecast_is_asked_over_http_by_its_administrator() {
 
 #[test]
 fn why_a_mailbox_is_not_heard_is_said() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let nobody = free.local_addr().expect("an address");
     drop(free);
     let server = server(&format!(
@@ -268,6 +273,35 @@ fn what_is_denied_is_said_with_its_reason() {
         printed(&server, ""),
         "No running push users on this node.\n"
     );
+}
+
+#[test]
+fn an_answer_is_waited_for_no_longer_than_is_said() {
+    let builder = Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"));
+    let server = builder.prepare().expect("a server that does not run");
+    // Whoever connects to these is never answered.
+    let http = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = http.local_addr().expect("an address").port();
+    fs::create_dir_all(server.data_dir()).expect("a directory");
+    let _control = UnixListener::bind(server.control_socket()).expect("a socket");
+    for place in [String::new(), format!("-p {port} -A a -P b")] {
+        let line = format!("pushusers -l {place} --responsetimeout 1");
+        let mut command = server.command(line.split_whitespace());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut asking = command.spawn().expect("dovecast");
+        let ended = poll_until(PATIENCE, || asking.try_wait().expect("its state"));
+        if ended.is_none() {
+            asking.kill().expect("it is ended");
+        }
+        let output = asking.wait_with_output().expect("its output");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            error.contains("no answer within 1 seconds"),
+            "{line}: {error}"
+        );
+        assert_eq!(output.status.code(), Some(1), "{line}: {error}");
+        assert!(output.stdout.is_empty(), "{line}");
+    }
 }
 
 #[test]

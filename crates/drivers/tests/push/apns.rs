@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use dovecast_drivers::push::ApnsOptions;
+use dovecast_drivers::guard::Guard;
+use dovecast_drivers::push::{ApnsOptions, PushOptions};
 use dovecast_mail_push::{
     DeviceAddress, Push, PushAnswer, PushVerdict, Topic, Transport, TransportKind,
 };
@@ -24,10 +25,15 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        Self::with(ApnsService::start().expect("a service"))
+        Self::with(|_| {})
     }
 
-    fn with(service: ApnsService) -> Self {
+    /// A case with other options.
+    fn with(change: impl FnOnce(&mut PushOptions)) -> Self {
+        Self::of(ApnsService::start().expect("a service"), change)
+    }
+
+    fn of(service: ApnsService, change: impl FnOnce(&mut PushOptions)) -> Self {
         service.register(DEVICE, true);
         let directory = tempfile::tempdir().expect("a directory");
         let key_file = directory.path().join("key.p8");
@@ -43,6 +49,7 @@ impl Case {
             team_id: APNS_TEAM_ID.to_owned(),
             topic: APNS_TOPIC.to_owned(),
         });
+        change(&mut options);
         Self {
             transport: transport(&services(&options), TransportKind::Apns),
             service,
@@ -102,8 +109,33 @@ async fn new_mail_is_an_alert_and_a_closing_push_is_for_the_background() {
 }
 
 #[tokio::test]
+async fn no_badge_is_set_where_it_is_not_known_how_many_mails_are_unseen() {
+    let case = Case::new();
+    let mail = new_mail();
+    let message = json!({"topic": "mail:close", "id": mail.tag.as_str(), "close": true});
+    for mut push in [mail, push(Topic::MailClose, message)] {
+        push.badge = None;
+        let answer = case.send_to(DEVICE, &push).await;
+        assert!(answer.is_accepted(), "{answer:?}");
+        let payload = case.service.taken().pop().expect("a push").payload;
+        assert!(payload["aps"].is_object(), "{payload}");
+        assert!(payload["aps"]["badge"].is_null(), "{payload}");
+        assert!(payload["badge"].is_null(), "{payload}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_point_that_the_operator_names_is_not_guarded() {
+    let case = Case::with(|options| options.guard = Guard::new(&[]));
+    let answer = case.send().await;
+    assert!(answer.is_accepted(), "{answer:?}");
+    assert_eq!(case.service.taken().len(), 1);
+}
+
+#[tokio::test]
 async fn tls_is_that_of_the_authority_that_is_named_and_carries_http2() {
-    let case = Case::with(ApnsService::start_with_tls().expect("a service"));
+    let service = ApnsService::start_with_tls().expect("a service");
+    let case = Case::of(service, |_| {});
     let answer = case.send().await;
     assert!(answer.is_accepted(), "{answer:?}");
     assert_eq!(case.service.taken().len(), 1);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dovecast_drivers::push::FcmOptions;
+use dovecast_drivers::guard::Guard;
+use dovecast_drivers::push::{FcmOptions, PushOptions};
 use dovecast_mail_push::{
     DeviceAddress, Push, PushAnswer, PushVerdict, Topic, Transport, TransportKind,
 };
@@ -20,6 +21,11 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A case with other options.
+    fn with(change: impl FnOnce(&mut PushOptions)) -> Self {
         let service = FcmService::start().expect("a service");
         service.register("device", true);
         let directory = tempfile::tempdir().expect("a directory");
@@ -31,6 +37,7 @@ impl Case {
             endpoint: Some(service.endpoint()),
             token_endpoint: None,
         });
+        change(&mut options);
         Self {
             transport: transport(&services(&options), TransportKind::Fcm),
             service,
@@ -71,6 +78,14 @@ async fn a_device_gets_data_of_three_texts_that_collapse_by_the_mail() {
         assert_eq!(taken, expected);
     }
     assert_eq!(case.service.granted(), 1, "the access token is kept");
+}
+
+#[tokio::test]
+async fn an_end_point_that_the_operator_names_is_not_guarded() {
+    let case = Case::with(|options| options.guard = Guard::new(&[]));
+    let answer = case.send().await;
+    assert!(answer.is_accepted(), "{answer:?}");
+    assert_eq!(case.service.taken().len(), 1);
 }
 
 #[tokio::test]

@@ -19,6 +19,10 @@ use dovecast_mail_push::subscription::Urgency;
 use dovecast_mail_push::{Person, Push, Tag, Topic, Transport, TransportKind};
 use serde_json::{Value, json};
 
+/// Template of the URL that a click leads to, with all that it knows.
+const NAVIGATE: &str =
+    "https://mail.example.org/{{ person.context }}/{{ person.user }}#{{ message.uid }}";
+
 /// Loopback is allowed: that is where the stand-ins are.
 fn options(directory: &Path) -> PushOptions {
     PushOptions {
@@ -28,7 +32,7 @@ fn options(directory: &Path) -> PushOptions {
         webpush: WebPushOptions {
             key: directory.join("vapid.key").into(),
             subject: Some("mailto:postmaster@example.org".to_owned()),
-            navigate: Some("https://mail.example.org/#{{ message.uid }}".to_owned()),
+            navigate: Some(NAVIGATE.to_owned()),
         },
         fcm: None,
         apns: None,

@@ -67,7 +67,7 @@ async fn new_mail_comes_to_the_browser_in_the_declarative_form() {
         "notification": {
             "title": "Alice",
             "body": "Lunch?",
-            "navigate": "https://mail.example.org/#113",
+            "navigate": "https://mail.example.org/3/11#113",
             "tag": push.tag.as_str(),
             "data": push.message,
         },
@@ -75,6 +75,18 @@ async fn new_mail_comes_to_the_browser_in_the_declarative_form() {
         "mutable": true,
     });
     assert_eq!(taken.message, expected);
+}
+
+#[tokio::test]
+async fn no_badge_is_set_where_it_is_not_known_how_many_mails_are_unseen() {
+    let case = Case::new();
+    let mut push = new_mail();
+    push.badge = None;
+    let answer = case.send(&push).await;
+    assert!(answer.is_accepted(), "{answer:?}");
+    let taken = case.service.taken().pop().expect("a push");
+    assert_eq!(taken.message["notification"]["title"], "Alice");
+    assert_eq!(taken.message.get("app_badge"), None);
 }
 
 #[tokio::test]

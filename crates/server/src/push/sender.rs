@@ -226,7 +226,7 @@ impl Sender {
         }
     }
 
-    async fn drop_old(&self) {
+    pub(super) async fn drop_old(&self) {
         match self.store.drop_old_pushes().await {
             Ok(dropped) => {
                 self.counters.add(Count::Overdue, dropped.overdue);

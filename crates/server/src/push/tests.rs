@@ -21,7 +21,7 @@ use dovecast_mail_push::{
     AddressFault, DeviceAddress, LogIn, LogInAnswer, LogInSecret, Push, PushAnswer, PushVerdict,
     Transport, TransportKind,
 };
-use dovecast_store::{DatabasePlace, Store, StoreOptions};
+use dovecast_store::{Clock, DatabasePlace, Store, StoreOptions};
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -114,11 +114,16 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::with_clock(Clock::default()).await
+    }
+
+    /// A server whose store has this clock.
+    pub(super) async fn with_clock(clock: Clock) -> Self {
         let dir = TempDir::new().expect("a directory");
         let place = DatabasePlace::Sqlite(dir.path().join("state.db"));
-        let store = Store::open(&StoreOptions::new(place))
-            .await
-            .expect("a store");
+        let mut options = StoreOptions::new(place);
+        options.clock = clock;
+        let store = Store::open(&options).await.expect("a store");
         let (sender, sent) = mpsc::unbounded_channel();
         let devices = Arc::new(Devices {
             sent: sender,

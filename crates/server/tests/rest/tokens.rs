@@ -1,7 +1,9 @@
-//! Tokens that end, that show their last use, and what is refused of them.
+//! Tokens that end, that show their last use, that are a person's, and what is refused of them.
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::PATIENCE;
+use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::http::Request;
 use dovecast_testkit::process::poll_until;
 use serde_json::{Value, json};
 
@@ -13,6 +15,7 @@ cases![
     a_token_that_makes_no_sense_is_refused,
     an_account_that_has_a_thousand_tokens_gets_no_more,
     a_token_shows_when_it_was_last_used,
+    a_token_of_a_person_has_the_login_that_was_given,
     the_command_makes_and_changes_tokens_of_applications,
 ];
 
@@ -145,6 +148,44 @@ fn a_token_shows_when_it_was_last_used(world: &World) -> Result<()> {
     let last = last.context("it is not written")?;
     user.get("/endpoints")?.with(200)?;
     ensure!(shown()? == last, "it is written each time");
+    Ok(())
+}
+
+fn a_token_of_a_person_has_the_login_that_was_given(world: &World) -> Result<()> {
+    for login in [None, Some("joe@mail.example")] {
+        let user = unique("joe");
+        let mut fields = json!({"scope": "person", "context": user, "user": user});
+        if login.is_some() {
+            fields["login"] = json!(login);
+        }
+        let (secret, _) = token(&world.admin(), fields)?;
+        let ask = |path: &str, body: &Value| -> Result<Value> {
+            let request = Request::new("POST", &format!("/api/push/v1/subscriptions{path}"))
+                .header("Authorization", &format!("Bearer {secret}"))
+                .header("Content-Type", "application/json")
+                .body(body.to_string());
+            Ok(serde_json::from_str(&world.server.ask(&request)?.body)?)
+        };
+        let device = HookEndpoint::start()?;
+        let made = ask(
+            "",
+            &json!({"client": "desk", "transport": "webhook", "topics": ["mail:new"],
+                "webhook": {"url": device.url()}}),
+        )?;
+        let id = text(&made["subscription"]["id"])?;
+        ask(&format!("/{id}/test"), &json!({}))?;
+        let event = json!({"user": user, "mailbox": "INBOX", "event": "MessageNew",
+            "uidvalidity": 7, "uid": 1});
+        world.server.run(["send", "--event", &event.to_string()])?;
+        // A webhook is told a login that is an address: that of the token, then that of the
+        // subscription.
+        for hook in device.wait_for(2, PATIENCE)? {
+            let told: Value = serde_json::from_str(&hook.body)?;
+            let payload = &told["payload"];
+            ensure!(payload["user"] == *user, "{told}");
+            ensure!(payload["email1"] == json!(login), "{told}");
+        }
+    }
     Ok(())
 }
 

@@ -23,7 +23,11 @@ const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(199_999);
 const SALT: &[u8] = b"dovecast: passcrypt of credentials";
 
 /// A key that was made of a passphrase.
-pub struct Passcrypt(Key);
+pub struct Passcrypt {
+    key: Key,
+    /// Whether nothing is sealed with it.
+    is_broken: bool,
+}
 
 impl Passcrypt {
     /// The key of a passphrase; blanks around it do not count, as in a file.
@@ -37,12 +41,27 @@ impl Passcrypt {
             passphrase,
             &mut *bytes,
         );
-        Self(Key::new(bytes))
+        Self::with(Key::new(bytes))
     }
 
     /// A key that ends with the process, for passwords that do, too.
     pub fn random() -> Result<Self, SecretsError> {
-        Key::generate().map(Self)
+        Key::generate().map(Self::with)
+    }
+
+    /// A key that seals nothing, as where the system gives no random bytes, for tests of what
+    /// becomes of passwords then.
+    pub fn broken() -> Result<Self, SecretsError> {
+        let mut passcrypt = Self::random()?;
+        passcrypt.is_broken = true;
+        Ok(passcrypt)
+    }
+
+    fn with(key: Key) -> Self {
+        Self {
+            key,
+            is_broken: false,
+        }
     }
 
     /// Seals credentials of a person.
@@ -51,19 +70,22 @@ impl Passcrypt {
         person: &Person,
         credentials: &MailboxCredentials,
     ) -> Result<String, SecretsError> {
+        if self.is_broken {
+            return Err(SecretsError::Random(getrandom::Error::UNEXPECTED));
+        }
         let row = row(person);
         let json = serde_json::to_vec(credentials).map_err(|_| SecretsError::NotUnderstood {
             field: field(&row).to_string(),
         })?;
-        envelope::seal(&self.0, field(&row), &Zeroizing::new(json))
+        envelope::seal(&self.key, field(&row), &Zeroizing::new(json))
     }
 
     /// Opens credentials of a person. The error names the key, never what it opens.
     pub fn open(&self, person: &Person, sealed: &str) -> Result<MailboxCredentials, SecretsError> {
         let row = row(person);
         let key = |id| {
-            if id == self.0.id() {
-                return Ok(&self.0);
+            if id == self.key.id() {
+                return Ok(&self.key);
             }
             Err(SecretsError::UnknownKey {
                 field: field(&row).to_string(),
@@ -80,7 +102,7 @@ impl Passcrypt {
 
 impl fmt::Debug for Passcrypt {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Passcrypt({})", self.0.id())
+        write!(out, "Passcrypt({})", self.key.id())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What may stand in `[mail_push]`, and what is said to what may not.
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_FILE};
 
 #[track_caller]
 fn refused(text: &str, expected: &str) {
@@ -39,9 +39,33 @@ fn names_of_open_xchange_are_understood_and_lists_of_clients_may_be_text_with_co
     assert!(!format!("{section:?}").contains("geheim"));
 }
 
+#[test]
+fn what_the_default_file_shows_in_comments_is_the_default() {
+    for (section, setting) in [
+        ("auth", "imap_insecure = false"),
+        ("auth", "lower_case_logins = true"),
+        (
+            "sources",
+            r#"order = ["events", "dovecot", "imapidle", "mailnotify"]"#,
+        ),
+        ("imapidle", "supports_permanent_listeners = false"),
+        ("mailnotify", "use_full_email_address = false"),
+        ("mailnotify", "delay_millis = 5000"),
+    ] {
+        let shown = format!("\n# {setting}");
+        assert!(DEFAULT_FILE.contains(&shown), "{setting} is not shown");
+        let text = format!("[mail_push.{section}]\n{setting}");
+        assert_eq!(Config::parse(&text), Ok(Config::default()), "{setting}");
+    }
+}
+
 /// Configurations that do not go together, and a part of what is said of each.
 const REFUSED: &[(&str, &str)] = &[
     ("[mail_push]\nsession_hours = 0", "a number from 1 to 8760"),
+    (
+        "[mail_push]\nsession_hours = 1.5",
+        "`session_hours`: invalid type: floating point `1.5`, expected a number from 1 to 8760",
+    ),
     (
         "[mail_push]\nsession_hour = 1",
         "unknown field `session_hour`",

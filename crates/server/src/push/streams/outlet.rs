@@ -156,3 +156,75 @@ fn end(mut queue: MutexGuard<'_, Queue>, why: End) {
         reader.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dovecast_mail_push::{MailEvent, Topic};
+
+    use super::super::cursor::Place;
+    use super::super::told::Forms;
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn person() -> Person {
+        Person::new("3", "11", "11@3").expect("a person")
+    }
+
+    fn outlet() -> Outlet {
+        Outlet::new(person(), Topics::all(), PushContent::Ids, None)
+    }
+
+    /// A message that counts so many bytes.
+    fn told(weight: usize) -> Arc<Told> {
+        let of_mailbox = |chars: usize| {
+            let event = MailEvent::something_new(person(), &"m".repeat(chars));
+            let place = Place {
+                topic: "dovecot".into(),
+                partition: 0,
+                offset: 0,
+            };
+            Forms::new(&event, place, 0).told(Topic::MailNew, PushContent::Ids)
+        };
+        let told = of_mailbox(weight - of_mailbox(0).weight());
+        assert_eq!(told.weight(), weight);
+        told
+    }
+
+    /// Reads the next message.
+    fn read(outlet: &Outlet) {
+        let context = Context::from_waker(Waker::noop());
+        assert!(outlet.poll_next(&context).is_ready());
+    }
+
+    fn ended(outlet: &Outlet) -> Option<End> {
+        outlet.poll_end(&Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_stream_holds_256_messages_and_is_cut_at_the_next() {
+        let outlet = outlet();
+        for _ in 0..256 {
+            assert!(outlet.offer(told(100)));
+        }
+        // What is read makes room.
+        read(&outlet);
+        assert!(outlet.offer(told(100)));
+        assert_eq!(ended(&outlet), None);
+        assert!(!outlet.offer(told(100)));
+        assert_eq!(ended(&outlet), Some(End::Cut));
+    }
+
+    #[test]
+    fn a_stream_holds_1_mib_and_is_cut_at_one_byte_more() {
+        for (last, expected) in [(1000, None), (1001, Some(End::Cut))] {
+            let outlet = outlet();
+            assert!(outlet.offer(told(MIB)));
+            // What is read makes room.
+            read(&outlet);
+            assert!(outlet.offer(told(MIB - 1000)));
+            assert_eq!(outlet.offer(told(last)), expected.is_none());
+            assert_eq!(ended(&outlet), expected);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! From an event in the log to a device, through the store.
 
+mod attempts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use dovecast_log::{Log, NewRecord};
 use dovecast_mail_push::lanes::{LaneBounds, Lanes};
 use dovecast_mail_push::plan::{Conditions, plan};
 use dovecast_mail_push::{MailEvent, Person, Push, PushAnswer, PushVerdict, Topic};
-use dovecast_store::{ClaimLimits, ClaimedPush, Store};
+use dovecast_store::{ClaimLimits, ClaimedPush, Clock, Store};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 
@@ -33,7 +35,12 @@ struct Running {
 impl Running {
     /// Begins with a device of 11@3 that asks for these topics.
     async fn start(more: Value) -> Self {
-        let world = World::new().await;
+        Self::with_clock(Clock::default(), more).await
+    }
+
+    /// Begins with a store that has this clock.
+    async fn with_clock(clock: Clock, more: Value) -> Self {
+        let world = World::with_clock(clock).await;
         let mut door = world.door(&Config::default());
         door.log_in("11@3").await;
         let mut body = json!({ "client": "phone", "transport": "fcm", "fcm": { "token": "joe" }, "topics": ["mail:new"] });

@@ -1,8 +1,10 @@
-//! How long passwords stay.
+//! What passwords are sealed with, and how long they stay.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dovecast_drivers::http::sockets::Sockets;
 use dovecast_mail_push::Person;
 use dovecast_mail_push::listener::SourceKind;
 use dovecast_operations::Caller;
@@ -12,7 +14,7 @@ use serde_json::json;
 
 use super::World;
 use crate::config::Config;
-use crate::push::wiring::acts;
+use crate::push::wiring::{Ports, acts};
 
 const PATH: &str = "/api/push/v1/subscriptions";
 
@@ -68,6 +70,54 @@ fn credentials(password: &str) -> MailboxCredentials {
 fn vault(world: &World, storage: CredentialStorage) -> Vault {
     let passcrypt = Arc::new(Passcrypt::of("passphrase"));
     Vault::new(world.store.clone(), storage, passcrypt)
+}
+
+#[tokio::test]
+async fn a_password_is_opened_by_whoever_has_the_same_file_of_a_passphrase() {
+    let world = World::new().await;
+    let dir = world.dir.path().display();
+    let file = world.dir.path().join("passcrypt");
+    let text = format!(
+        "data_dir = '{dir}'\n[mail_push.credstorage]\nenabled = true\nrdb = true\n\
+         passcrypt_file = '{}'\n",
+        file.display()
+    );
+    let config = Config::parse(&text).expect("a configuration");
+    let vault = |passphrase: &str| {
+        fs::write(&file, passphrase).expect("a file");
+        let ports = Ports::configured(&config, &Sockets::new(64)).expect("ports");
+        let acts = acts(&config, &world.store, &ports).expect("acts");
+        acts.vault().clone()
+    };
+    vault("of a file\n")
+        .keep(&joe(), &credentials("geheim"))
+        .await;
+    let opened = vault("of a file").open(&joe()).await;
+    assert_eq!(opened.expect("it is opened"), Some(credentials("geheim")));
+    let refused = vault("another\n").open(&joe()).await;
+    let refused = refused.expect_err("another passphrase opens it");
+    assert!(!refused.to_string().contains("geheim"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_password_that_cannot_be_sealed_is_kept_nowhere() {
+    for storage in [
+        CredentialStorage::None,
+        CredentialStorage::Memory,
+        CredentialStorage::Store,
+    ] {
+        let world = World::new().await;
+        let broken = Arc::new(Passcrypt::broken().expect("a key"));
+        let vault = Vault::new(world.store.clone(), storage, broken);
+        vault.keep(&joe(), &credentials("geheim")).await;
+        assert!(!vault.has(&joe()).await.expect("an answer"), "{storage:?}");
+        assert!(vault.known().await.expect("passwords").is_empty());
+        let database = rusqlite::Connection::open(world.dir.path().join("state.db"));
+        let rows = "SELECT COUNT(*) FROM push_credential";
+        let database = database.expect("the file");
+        let rows = database.query_row(rows, [], |row| row.get::<_, i64>(0));
+        assert_eq!(rows.expect("a number"), 0, "{storage:?}");
+    }
 }
 
 #[tokio::test]

@@ -167,6 +167,41 @@ async fn a_person_has_as_many_subscriptions_as_one_may_have_and_a_body_its_bound
 }
 
 #[tokio::test]
+async fn of_a_thousand_subscriptions_a_person_has_as_many_as_one_may_have() {
+    let world = World::new().await;
+    let mut door = world.door(&Config::default());
+    door.log_in("11@3").await;
+    let subscribe = async |number: u32| {
+        let body = phone(&format!("token-{number}"));
+        let (status, made) = door.ask("POST", SUBSCRIPTIONS, Some(&body)).await;
+        (status.as_u16(), made)
+    };
+    let database = rusqlite::Connection::open(world.dir.path().join("state.db"));
+    let database = database.expect("the file");
+    let rows = || -> i64 {
+        let count = "SELECT COUNT(*) FROM push_subscription";
+        let count = database.query_row(count, [], |row| row.get(0));
+        count.expect("a number")
+    };
+    let mut last = String::new();
+    for number in 0..1000 {
+        let (status, made) = subscribe(number).await;
+        let expected = if number < 50 { 201 } else { 409 };
+        assert_eq!(status, expected, "{number}: {made}");
+        if let Some(id) = made["subscription"]["id"].as_str() {
+            id.clone_into(&mut last);
+        }
+    }
+    assert_eq!(rows(), 50);
+    let path = format!("{SUBSCRIPTIONS}/{last}");
+    let (status, _) = door.ask("DELETE", &path, None).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(subscribe(1000).await.0, 201);
+    assert_eq!(subscribe(1001).await.0, 409);
+    assert_eq!(rows(), 50);
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said_to_be_unavailable() {
     let mut world = World::new().await;
     let body = json!({ "login": "away", "password": "secret" });
@@ -187,7 +222,7 @@ async fn what_is_not_there_is_said_to_be_unavailable() {
 
 #[tokio::test]
 async fn what_is_anothers_is_not_found_and_a_token_moves_with_its_device() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let mut joe = world.door(&Config::default());
     let mut ann = joe.clone();
     joe.log_in("11@3").await;
@@ -199,10 +234,17 @@ async fn what_is_anothers_is_not_found_and_a_token_moves_with_its_device() {
         "{SUBSCRIPTIONS}/{}",
         made["subscription"]["id"].as_str().expect("an id")
     );
-    for (method, path) in [("GET", &path), ("PUT", &path), ("DELETE", &path)] {
+    let test = format!("{path}/test");
+    for (method, path) in [
+        ("GET", &path),
+        ("PUT", &path),
+        ("DELETE", &path),
+        ("POST", &test),
+    ] {
         let (status, _) = ann.ask(method, path, Some(&json!({}))).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{method}");
     }
+    assert!(world.sent.try_recv().is_err(), "another's device is tested");
     let (status, again) = joe
         .ask("POST", SUBSCRIPTIONS, Some(&phone("token-1")))
         .await;
