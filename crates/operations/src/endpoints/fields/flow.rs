@@ -39,9 +39,9 @@ pub(crate) struct FlowFields {
     /// (the mail user, for events), in its order.
     #[schema(value_type = Option<String>, example = "key")]
     ordering: Option<Value>,
-    /// What the endpoint may see of a mail: `ids`, `envelope` (from whom, to whom, what about),
+    /// What the endpoint may see of a mail: `ids`, `envelope` (sender, recipients, subject),
     /// `snippet` (the first words of the text, too), `all`, or a list of names of fields; null for
-    /// `all`. Notifications of other applications are not cut.
+    /// `all`. Only notifications of the application `dovecot` are cut.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<Value>, example = "envelope")]
     content: Option<Option<Value>>,
