@@ -108,7 +108,7 @@ impl FlowFields {
             name: "content",
             said: self.content.as_ref(),
             detail: format!(
-                "is neither ids, envelope, snippet nor all, and no array of at most {} names of fields",
+                "is none of `ids`, `envelope`, `snippet`, `all`, and not an array of at most {} names of fields",
                 content::MAX_FIELDS
             ),
         };
@@ -118,7 +118,7 @@ impl FlowFields {
                 let said = said
                     .as_str()
                     .map_or_else(|| said.to_string(), str::to_owned);
-                let detail = format!("`{said}` is neither none nor key");
+                let detail = format!("`{said}` is neither `none` nor `key`");
                 errors.push(Fault::attribute("ordering", detail));
             }
             read
