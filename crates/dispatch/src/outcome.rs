@@ -112,11 +112,9 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     } else {
         write_down_all(shared, &endpoint, &item, &made);
     }
-    let ends_use = is_gone || endpoint.is_switched_off_by_failure;
+    let ends_use = is_gone || endpoint.is_disabled_by_failure;
     if matches!(made.end, End::Dead) && ends_use && !is_outdated {
-        tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off: it is gone, as it says, or has failed and its policy says so");
-        let switched_off = Happened::SwitchedOff(lane.id, made.reason.clone());
-        shared.recorder.note(switched_off);
+        disable(shared, lane, &made.reason, is_gone);
     }
     let over = match made.end {
         // The ledger owes nothing of it.
@@ -134,7 +132,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         opened(shared, lane);
     }
     if is_gone {
-        // Until it is written that it is switched off, and that is known here.
+        // Until it is written that it is disabled, and that is known here.
         shared.step_aside(lane, None, Instant::now() + NOT_NOW);
     }
     if matches!(made.end, End::Later) && !shared.is_stopping() {
@@ -154,6 +152,23 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         shared.wake_all(lane);
     }
     lane.ended.notify_one();
+}
+
+/// Has an endpoint disabled after a dead letter: the endpoint says that it is gone, or its retry
+/// policy wants that.
+fn disable<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    lane: &Lane,
+    reason: &str,
+    is_gone: bool,
+) {
+    if is_gone {
+        tracing::warn!(endpoint.id = %lane.id, reason, "an endpoint is disabled: it says that it is gone");
+    } else {
+        tracing::warn!(endpoint.id = %lane.id, reason, "an endpoint is disabled: a delivery was given up and its retry policy is `hooks`");
+    }
+    let disabled = Happened::Disabled(lane.id, reason.to_owned());
+    shared.recorder.note(disabled);
 }
 
 /// What comes of an end that is told alone is not written down: when that has failed, it is told
