@@ -122,12 +122,12 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     while let Some(positions) = to_commit.recv().await {
         commit(&shared, &mut consumer, &positions).await;
     }
-    if recording.await.is_err() {
-        tracing::error!("the recorder has failed");
+    if let Err(error) = recording.await {
+        tracing::error!(%error, "the recorder has failed");
     }
     if let Err(error) = shared.leave().await {
         // In some seconds we are taken for dead.
-        tracing::warn!(%error, "what was claimed cannot be given back");
+        tracing::warn!(%error, "claims cannot be released; others take them over in some seconds");
     }
     ended
 }
@@ -143,7 +143,7 @@ async fn take<L: Log + Clone, S: Ledger>(
         Err(LogError::Closed) => return Some(Ended::Stopped),
         Err(error @ LogError::Corrupt { .. }) => {
             count(&shared.counters.damaged, 1);
-            tracing::error!(%error, "notifications are lost");
+            tracing::error!(%error, "records of the log are damaged; their notifications are lost");
         }
         Err(LogError::Expired {
             topic,
@@ -152,13 +152,13 @@ async fn take<L: Log + Clone, S: Ledger>(
         }) => {
             count(&shared.counters.expired, offsets.end - offsets.start);
             // The records of one key may be removed from between those of others.
-            if let Some(not_logged) = EXPIRED_LINES.take_counted() {
+            if let Some(suppressed) = EXPIRED_LINES.take_counted() {
                 tracing::error!(
                     topic,
                     partition,
                     from = offsets.start,
                     to = offsets.end,
-                    not_logged,
+                    suppressed,
                     "notifications were removed from the log before they were read, and reach no endpoint"
                 );
             }

@@ -206,7 +206,7 @@ impl Visit {
         if is_down_now {
             tracing::warn!(
                 host = host.name,
-                "a host does not answer: its endpoints are left alone but for a probe now and then"
+                "a host does not answer; its endpoints are only probed until it does"
             );
         }
     }

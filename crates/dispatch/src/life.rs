@@ -45,7 +45,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
                 shared.is_over.store(true, Ordering::Release);
                 shared.recorder.news.notify_one();
                 if let Err(error) = shared.leave().await {
-                    tracing::warn!(%error, "what was claimed cannot be given back");
+                    tracing::warn!(%error, "claims cannot be released; others take them over in some seconds");
                 }
             }
         }
@@ -55,7 +55,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
         count(&parts.counters.restarts, 1);
         tracing::error!(
             wait_ms = wait.as_millis(),
-            "the dispatcher has failed, it is begun anew"
+            "the dispatcher has failed and is restarted"
         );
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

@@ -182,7 +182,7 @@ fn told_end(lane: &Lane, item: &mut Item, made: &Made) {
             endpoint.id = %lane.id,
             transaction = ?item.transaction_id(),
             reason = made.reason,
-            "the end of a transaction, which its mail process has not sent, cannot be delivered, it is not tried again"
+            "the missing end of a mailbox transaction cannot be delivered and is given up"
         );
     }
 }
@@ -351,7 +351,7 @@ fn cut(text: &mut String) {
 
 /// The breaker has opened: what waits is owed, as ranges or as it was.
 pub(crate) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
-    tracing::warn!(endpoint.id = %lane.id, "an endpoint fails again and again, it is left alone but for a probe now and then");
+    tracing::warn!(endpoint.id = %lane.id, "the circuit breaker of an endpoint has opened; it is only probed until it answers");
     let (shed, owed, wait) = {
         let mut state = lane.state();
         let shed = state.fall_behind();

@@ -38,7 +38,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
         if let Some(by_ms) = steps.step_ms() {
             tracing::warn!(
                 by_ms,
-                "the clock was set: what waits to be made again waits as long as before"
+                "the clock was set; retries keep their remaining delay"
             );
             shared.recorder.postpone();
         }

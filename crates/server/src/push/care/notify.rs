@@ -208,7 +208,7 @@ impl Ringing {
         if DROPPED_LINES.take() {
             tracing::warn!(
                 most = MAX_WAITING,
-                "a datagram rings nobody: too many persons wait until the mail server or the store answers for them"
+                "a datagram is dropped: too many persons wait for the mail server or the store"
             );
         }
         true
