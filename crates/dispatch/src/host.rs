@@ -44,7 +44,7 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Host {
     name: String,
-    /// Nothing has failed since the last answer: then attempts need not wait for the lock.
+    /// Whether nothing has failed since the last answer: then attempts need not wait for the lock.
     is_quiet: AtomicBool,
     state: Lock<State>,
     /// Attempts that hang.

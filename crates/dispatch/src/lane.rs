@@ -47,7 +47,8 @@ pub(crate) struct Lane {
     /// Attempts that are under way and do not hang, and those that do.
     pub(crate) tries: AtomicUsize,
     pub(crate) hanging: AtomicUsize,
-    /// An attempt was cut off, and none was answered since: the next are made one at a time.
+    /// Whether an attempt was cut off, and none was answered since: the next are made one at a
+    /// time.
     pub(crate) is_cut_off: AtomicBool,
     /// Something has ended: the catch-up may go on.
     pub(crate) ended: Notify,
