@@ -28,12 +28,14 @@ use crate::{
 
 /// How long a record waits for room in memory before it is left to a range.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
-/// After so many offers in a row others have their turn on the processor.
+/// Deliveries of a notification that are offered in a row before other tasks have their turn on the
+/// processor.
 const OFFERS: usize = 64;
-/// Groups that may wait for their commit.
+/// Groups of records that were read together, and wait for their commit, from which on nothing more
+/// is read.
 const OPEN_GROUPS: usize = 10_000;
-/// While the ledger is away nothing more is read when so many times the deliveries that may be in
-/// flight have happened.
+/// How many times the deliveries that may be in flight may wait to be written before nothing more
+/// is read; they wait while the ledger is away.
 const UNWRITTEN: u64 = 10;
 /// About records that were removed before they were read.
 static EXPIRED_LINES: LineLimit = LineLimit::a_minute(20);

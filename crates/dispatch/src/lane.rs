@@ -36,7 +36,7 @@ pub(crate) use shed::Shed;
 
 /// How long a delivery may wait in a queue before the lane is behind.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// With so many, no more are claimed for it.
+/// Deliveries in a lane's queue from which on no owed ones are claimed for it.
 const ENOUGH_OWED: usize = 100;
 
 /// A lane.

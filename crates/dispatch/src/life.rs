@@ -18,10 +18,11 @@ use crate::panics::caught;
 use crate::shared::{Parts, Shared};
 use crate::stats::count;
 
-/// How long until a life begins after one that has failed: at first, and at most.
+/// How long until a life begins after the first one that has failed.
 const RESTART_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait until a life begins: each one that fails soon doubles the wait.
 const RESTART_WAIT_LONGEST: Duration = Duration::from_mins(1);
-/// A life that was so long has not failed because of how it began.
+/// Length of a life that has not failed because of how it began: the wait is the first one again.
 const LONG_LIFE: Duration = Duration::from_mins(5);
 
 /// Lives until it is stopped, or the log is closed.

@@ -25,8 +25,8 @@ const BEHIND_PROBE: Duration = Duration::from_secs(1);
 
 /// Longest note of a driver that is kept with a delivery, in bytes.
 const NOTE_BYTES: usize = 16 * 1024;
-/// How long until an attempt at what an endpoint is now, where none would follow one at what it was
-/// before.
+/// How long a delivery waits for an attempt at the endpoint as it is now, if its last retry was
+/// made at the endpoint as it was before.
 const ONCE_MORE: Duration = Duration::from_secs(1);
 
 /// Most characters that are kept of what a driver says: what it should cut itself, and a bound for

@@ -23,7 +23,7 @@ const SILENT: Duration = Duration::from_secs(10);
 /// For how long what is owed in order of a partition of others has to be left alone until it is
 /// delivered here: a group may wait for a member that has died, and the next one has to read.
 const LEFT_ALONE: Duration = Duration::from_mins(2);
-/// A partition of which nothing was left alone for so long is another time left alone from then on.
+/// How long nothing of a partition of others was met before the time of [`LEFT_ALONE`] begins anew.
 const LEFT_ALONE_ANEW: Duration = Duration::from_mins(2);
 
 /// How far partitions were read.

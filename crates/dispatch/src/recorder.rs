@@ -23,9 +23,10 @@ use crate::ledger::{Happened, Millis, Owed, OwedId};
 use crate::locks::{Held, Lock};
 use crate::range_run::RangeRun;
 
-/// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it
-/// meets each time is met seldom.
+/// How long a delivery waits that was dropped on the way, if it has not failed before.
 const DROPPED_FIRST: Duration = Duration::from_secs(5);
+/// Longest wait of a delivery that was dropped on the way, which each failure doubles: a fault that
+/// it meets each time is met seldom.
 const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 
 /// What waits to be written, and the groups in the order in which they were read.

@@ -22,7 +22,7 @@ pub(crate) fn read(id: NotificationId, record: &Record) -> Span {
     )
 }
 
-/// A delivery of it was owed and is due.
+/// Span of a notification of which a delivery was owed and is due.
 pub(crate) fn owed(id: NotificationId, failures: u32) -> Span {
     debug_span!("notification", %id, failures)
 }
