@@ -1,4 +1,4 @@
-//! One value for each account, shared by its endpoints and dropped with the last of them.
+//! One value for each account, shared by its endpoints and dropped with the last that holds it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};

@@ -1,5 +1,5 @@
-//! What has happened to deliveries and is not written to the ledger (the database) yet, in the
-//! order in which it was said.
+//! The batch of what has happened to deliveries that the next transaction of the ledger (the
+//! database) writes, in the order in which it was said.
 //!
 //! Of a range, which may move on many times before the next write, only the outcome is kept, so
 //! that a transaction stays small. Nothing here writes: that is `recording`.

@@ -1,9 +1,8 @@
 //! Order by key: which partitions were read as far as they went when they became this process's.
 //!
-//! What is owed of a key may stand in the log behind others of the key that are not owed: those
-//! waited in memory when their process ended, and are read again, as they are not committed. So
-//! what is owed in order is delivered when its partition was read up to there: all that is read
-//! again has its place by then.
+//! What is owed of a key may stand in the log behind others of the key that are not owed, which are
+//! read again. So it is delivered when its partition was read up to there: all that is read again
+//! has its place by then. The steps are told in `lane/order`.
 //!
 //! Where nothing is to be read, what the group has committed says so. It does not where Kafka holds
 //! markers of transactions behind that, which no consumer gets: so a partition counts as read,

@@ -1,5 +1,5 @@
-//! What has happened to deliveries, until it is written to the ledger (the database), and which
-//! offsets of the log may be committed after that.
+//! Gathers what has happened to deliveries until it is written to the ledger (the database), and
+//! says which positions of the log may be committed after that.
 //!
 //! Everything of a group is in `happened` before the group counts as done, or with what lanes have
 //! `missed`. So looking for groups that are done first, then deferring what was missed, and taking
