@@ -143,7 +143,7 @@ impl Kept {
                 | Happened::Progress(..)
                 | Happened::Dead(_)
                 | Happened::Attempt(_)
-                | Happened::SwitchedOff(..) => {}
+                | Happened::Disabled(..) => {}
             }
         }
     }

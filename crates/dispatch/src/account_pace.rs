@@ -94,13 +94,13 @@ impl AccountPace {
 
     /// Logs that attempts wait, once a minute for all accounts.
     pub(crate) fn tell(&self) {
-        let Some(others) = self.bounds.lines.take_counted() else {
+        let Some(suppressed) = self.bounds.lines.take_counted() else {
             return;
         };
         let limits = self.bounds.limits;
         tracing::warn!(
-            account = &*self.account,
-            others,
+            account.number = &*self.account,
+            suppressed,
             attempts_per_second = limits.count,
             attempts_kb_per_second = limits.bytes / 1024,
             "deliveries of an account wait: it has more of them than [quota] allows"

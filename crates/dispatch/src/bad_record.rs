@@ -57,14 +57,14 @@ fn keep<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, record: &Record, reaso
     count(&shared.counters.bad_records, 1);
     if !shared.buried.take(Instant::now()) {
         count(&shared.counters.bad_records_not_kept, 1);
-        if let Some(others) = shared.not_kept_lines.take_counted() {
+        if let Some(suppressed) = shared.not_kept_lines.take_counted() {
             tracing::warn!(
                 topic = &*record.topic,
                 partition = record.partition,
                 offset = record.offset,
-                others,
+                suppressed,
                 reason,
-                "a record is no notification, and no dead letter either: too many are no notification"
+                "a record is not a notification and is not kept as a dead letter: there are too many of them"
             );
         }
         return;

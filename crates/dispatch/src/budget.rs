@@ -26,7 +26,8 @@ const LANE_SHARE: u64 = 64;
 pub(crate) struct Budget {
     total: u32,
     free: Arc<Semaphore>,
-    /// Somebody has waited for long, and nothing was had since: others need not wait for the same.
+    /// Whether somebody has waited for long, and nothing was had since: others need not wait for
+    /// the same.
     is_scarce: AtomicBool,
 }
 

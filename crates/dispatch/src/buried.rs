@@ -9,7 +9,7 @@ use crate::locks::Lock;
 
 /// Records of a minute that become dead letters: who sends nonsense fills no database with it.
 const KEPT_A_MINUTE: u32 = 10_000;
-/// The time after which so many may again.
+/// Time after which as many records again may become dead letters.
 const MINUTE: Duration = Duration::from_mins(1);
 /// Places of records that are remembered: each endpoint that owes a range may meet them once more.
 const PLACES: usize = 10_000;

@@ -1,11 +1,11 @@
-//! What the endpoints of an account share: one for each account, as long as anybody has it.
+//! One value for each account, shared by its endpoints and dropped with the last that holds it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use crate::locks::Lock;
 
-/// How many accounts are known before those are looked for of whom nobody has anything any more.
+/// Fewest accounts that are known before those are forgotten whose value nobody holds any more.
 const FIRST_SWEEP: usize = 1_000;
 
 /// Something of each account.

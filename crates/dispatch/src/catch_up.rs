@@ -289,10 +289,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// The log does not have what is left of a range.
     pub(crate) fn missing(&self, id: &RangeId, left: Range<u64>, end: u64) {
         count(&self.counters.missing, left.end.saturating_sub(left.start));
-        if let Some(untold) = self.missing_lines.take_counted() {
+        if let Some(suppressed) = self.missing_lines.take_counted() {
             tracing::error!(
                 endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
-                from = left.start, to = left.end, end, untold,
+                from = left.start, to = left.end, end, suppressed,
                 "an endpoint owes records that the log does not have: it was made anew, truncated or restored"
             );
         }

@@ -28,12 +28,14 @@ use crate::{
 
 /// How long a record waits for room in memory before it is left to a range.
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
-/// After so many offers in a row others have their turn on the processor.
+/// Deliveries of a notification that are offered in a row before other tasks have their turn on the
+/// processor.
 const OFFERS: usize = 64;
-/// Groups that may wait for their commit.
+/// Groups of records that were read together, and wait for their commit, from which on nothing more
+/// is read.
 const OPEN_GROUPS: usize = 10_000;
-/// While the ledger is away nothing more is read when so many times the deliveries that may be in
-/// flight have happened.
+/// How many times the deliveries that may be in flight may wait to be written before nothing more
+/// is read; they wait while the ledger is away.
 const UNWRITTEN: u64 = 10;
 /// About records that were removed before they were read.
 static EXPIRED_LINES: LineLimit = LineLimit::a_minute(20);
@@ -122,12 +124,12 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     while let Some(positions) = to_commit.recv().await {
         commit(&shared, &mut consumer, &positions).await;
     }
-    if recording.await.is_err() {
-        tracing::error!("the recorder has failed");
+    if let Err(error) = recording.await {
+        tracing::error!(%error, "the recorder has failed");
     }
     if let Err(error) = shared.leave().await {
         // In some seconds we are taken for dead.
-        tracing::warn!(%error, "what was claimed cannot be given back");
+        tracing::warn!(%error, "claims cannot be released; others take them over in some seconds");
     }
     ended
 }
@@ -143,7 +145,7 @@ async fn take<L: Log + Clone, S: Ledger>(
         Err(LogError::Closed) => return Some(Ended::Stopped),
         Err(error @ LogError::Corrupt { .. }) => {
             count(&shared.counters.damaged, 1);
-            tracing::error!(%error, "notifications are lost");
+            tracing::error!(%error, "records of the log are damaged; their notifications are lost");
         }
         Err(LogError::Expired {
             topic,
@@ -152,13 +154,13 @@ async fn take<L: Log + Clone, S: Ledger>(
         }) => {
             count(&shared.counters.expired, offsets.end - offsets.start);
             // The records of one key may be removed from between those of others.
-            if let Some(not_logged) = EXPIRED_LINES.take_counted() {
+            if let Some(suppressed) = EXPIRED_LINES.take_counted() {
                 tracing::error!(
                     topic,
                     partition,
                     from = offsets.start,
                     to = offsets.end,
-                    not_logged,
+                    suppressed,
                     "notifications were removed from the log before they were read, and reach no endpoint"
                 );
             }

@@ -1,5 +1,5 @@
-//! Order by key: asks the ledger who owes anything of a partition that has become this process's,
-//! once for all endpoints.
+//! Order by key: asks the ledger which endpoints owe anything of a partition that has become this
+//! process's, once for all of them. The steps are told in `lane/order`.
 
 use std::sync::Arc;
 use std::time::Duration;

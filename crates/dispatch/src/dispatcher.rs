@@ -17,7 +17,7 @@ use crate::readers::Readers;
 use crate::shared::Parts;
 use crate::stats::{Counters, Stats};
 
-/// Running workers.
+/// A dispatcher that runs, until it is stopped.
 pub struct Dispatcher {
     counters: Arc<Counters>,
     readers: Arc<Readers>,

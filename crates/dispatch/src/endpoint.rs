@@ -46,8 +46,8 @@ pub struct Endpoint {
     pub content: Option<Arc<Content>>,
     /// Gets what ends as a dead letter here.
     pub fallback: Option<EndpointId>,
-    /// Whether a dead letter ends the use of the endpoint, as with hooks-backend.
-    pub is_switched_off_by_failure: bool,
+    /// Whether a dead letter disables the endpoint, as with hooks-backend.
+    pub is_disabled_by_failure: bool,
     /// When a person saved it last, or asked for all that it owes: with another one what has failed
     /// before says nothing about it.
     pub saved_ms: Millis,
@@ -89,7 +89,7 @@ impl Endpoint {
             is_ordered: false,
             content: None,
             fallback: None,
-            is_switched_off_by_failure: false,
+            is_disabled_by_failure: false,
             saved_ms: 0,
         }
     }

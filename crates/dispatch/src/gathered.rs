@@ -1,5 +1,5 @@
-//! What has happened to deliveries and is not written to the ledger (the database) yet, in the
-//! order in which it was said.
+//! The batch of what has happened to deliveries that the next transaction of the ledger (the
+//! database) writes, in the order in which it was said.
 //!
 //! Of a range, which may move on many times before the next write, only the outcome is kept, so
 //! that a transaction stays small. Nothing here writes: that is `recording`.
@@ -27,7 +27,7 @@ pub(crate) struct Gathered {
     large: usize,
     ranges: BTreeMap<RangeId, OfRange>,
     /// Endpoints that are not active from now on, and the last reason of each.
-    switched_off: BTreeMap<EndpointId, String>,
+    disabled: BTreeMap<EndpointId, String>,
     /// When deliveries are due by a clock that was set.
     postponed: Vec<(OwedId, Millis)>,
     /// As long as there are any of those.
@@ -87,8 +87,8 @@ impl Gathered {
             }
             Happened::UnwantedRange(id) => self.ranges.entry(id).or_default().is_unwanted = true,
             Happened::Released(id) => self.ranges.entry(id).or_default().is_released = true,
-            Happened::SwitchedOff(endpoint, reason) => {
-                self.switched_off.insert(endpoint, reason);
+            Happened::Disabled(endpoint, reason) => {
+                self.disabled.insert(endpoint, reason);
             }
             Happened::Postponed(id, due_ms) => self.postponed.push((id, due_ms)),
             Happened::Attempt(_) => {
@@ -155,8 +155,8 @@ impl Gathered {
         for (id, range) in self.ranges {
             range.append(&id, &mut happened);
         }
-        let switched_off = self.switched_off.into_iter();
-        happened.extend(switched_off.map(|(endpoint, why)| Happened::SwitchedOff(endpoint, why)));
+        let disabled = self.disabled.into_iter();
+        happened.extend(disabled.map(|(endpoint, why)| Happened::Disabled(endpoint, why)));
         let postponed = self.postponed.into_iter();
         // Last: what was said before of these deliveries was said by the clock as it was, or is
         // known to the new due time.

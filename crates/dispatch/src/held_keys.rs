@@ -1,8 +1,9 @@
 //! Order by key: while a failed delivery of a key is kept in the ledger (the database), newer ones
 //! of that key wait; asks now and then which keys are free again.
 //!
-//! A key is free as soon as all that is owed of it was claimed here (`lane/order`). Who else claims
-//! it says nothing to us: another dispatcher, or one whose partition this was before.
+//! A key is free as soon as all that is owed of it was claimed here. Who else claims it says
+//! nothing to us: another dispatcher, or one whose partition this was before. The steps are told in
+//! `lane/order`.
 
 use std::collections::HashSet;
 use std::sync::Arc;

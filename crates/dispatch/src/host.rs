@@ -44,7 +44,7 @@ struct Known {
 #[derive(Debug)]
 pub(crate) struct Host {
     name: String,
-    /// Nothing has failed since the last answer: then attempts need not wait for the lock.
+    /// Whether nothing has failed since the last answer: then attempts need not wait for the lock.
     is_quiet: AtomicBool,
     state: Lock<State>,
     /// Attempts that hang.
@@ -206,7 +206,7 @@ impl Visit {
         if is_down_now {
             tracing::warn!(
                 host = host.name,
-                "a host does not answer: its endpoints are left alone but for a probe now and then"
+                "a host does not answer; its endpoints are only probed until it does"
             );
         }
     }

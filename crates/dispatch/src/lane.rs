@@ -36,7 +36,7 @@ pub(crate) use shed::Shed;
 
 /// How long a delivery may wait in a queue before the lane is behind.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// With so many, no more are claimed for it.
+/// Deliveries in a lane's queue from which on no owed ones are claimed for it.
 const ENOUGH_OWED: usize = 100;
 
 /// A lane.
@@ -47,7 +47,8 @@ pub(crate) struct Lane {
     /// Attempts that are under way and do not hang, and those that do.
     pub(crate) tries: AtomicUsize,
     pub(crate) hanging: AtomicUsize,
-    /// An attempt was cut off, and none was answered since: the next are made one at a time.
+    /// Whether an attempt was cut off, and none was answered since: the next are made one at a
+    /// time.
     pub(crate) is_cut_off: AtomicBool,
     /// Something has ended: the catch-up may go on.
     pub(crate) ended: Notify,

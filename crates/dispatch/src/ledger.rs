@@ -83,7 +83,7 @@ pub enum Happened {
     /// An attempt was made.
     Attempt(AttemptRow),
     /// An endpoint is not active from now on, and why.
-    SwitchedOff(EndpointId, String),
+    Disabled(EndpointId, String),
 }
 
 /// Which owed deliveries are claimed.

@@ -10,7 +10,13 @@
 //! | `live` | a notification that was just read |
 //! | `matching` | which endpoints a notification is for |
 //! | `evaluator` | evaluates conditions that cost much, on threads of its own |
+//! | `endpoint` | an endpoint as the dispatcher knows it, and the directory of all |
+//! | `item` | one delivery while it is in memory, and where it comes from |
 //! | `lane`, `lane/gate` | the queue of an endpoint; when a delivery of it may begin |
+//! | `lane/offers`, `lane/shed` | what the queue takes; what leaves it undelivered, and is owed |
+//! | `lane/breaker`, `lane/pace` | probes only, after failures in a row; the rate of an endpoint |
+//! | `lane/order` | deliveries of one key, one after the other; the steps of order by key |
+//! | `driver` | the port to receivers: what a driver is to the dispatcher |
 //! | `worker` | has the deliveries of a lane made |
 //! | `account_pace` | how many attempts an account may have made, over all of its endpoints |
 //! | `by_account` | what the endpoints of an account share |
@@ -22,15 +28,16 @@
 //! | `partitions` | for order by key: the partitions that are ours |
 //! | `debtors` | for order by key: who owes anything of those |
 //! | `read_up` | for order by key: which partitions were read as far as they went |
-//! | `partition_ends` | for order by key: how far partitions go |
+//! | `partition_ends` | for order by key: where partitions end |
 //! | `held_keys` | for order by key: which keys are free again |
 //! | `heartbeat` | says to the ledger that this dispatcher lives |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
-//! | `outcome` | how a delivery goes on after an attempt |
+//! | `outcome`, `schedule` | how a delivery goes on after an attempt; when it is retried |
 //! | `clock` | the time of day, and what waits whatever it says |
 //! | `locks` | locks of which a thread holds one at a time |
-//! | `bad_record` | what becomes of records that are no notifications |
+//! | `bad_record`, `buried` | records that are no notifications; how many become dead letters |
 //! | `behind` | the ranges of the log that a lane owes |
+//! | `missed`, `defer_missed` | records that a lane misses while behind; its ranges grow by them |
 //! | `catch_up` | reads ranges that endpoints owe, once more |
 //! | `range_reader`, `range_run` | reads one such range; how far it is done |
 //! | `free_ranges` | ends ranges that nobody claims and the log does not have any more |
@@ -45,9 +52,10 @@
 //! | `stats`, `timings` | what is counted, and how long attempts and deliveries take |
 //! | `reports` | how often the conditions of an account are logged |
 //! | `trace` | lets a person follow one notification |
-//! | `recorder` | what has happened, and what may be committed when that is written |
-//! | `gathered` | what becomes of it until then |
-//! | `recording` | writes down what has happened, many things at a time |
+//! | `recorder` | gathers what has happened, and says what may be committed when that is written |
+//! | `gathered` | the batch of it that is written next |
+//! | `recording` | writes it, many things at a time |
+//! | `ledger` | the port to what is kept: what the dispatcher asks of a store |
 //!
 //! The log is the queue: a delivery that succeeds leaves nothing behind but its attempt. What was
 //! read is committed when each of its deliveries is done or durably owed; what was not when a

@@ -18,10 +18,11 @@ use crate::panics::caught;
 use crate::shared::{Parts, Shared};
 use crate::stats::count;
 
-/// How long until a life begins after one that has failed: at first, and at most.
+/// How long until a life begins after the first one that has failed.
 const RESTART_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait until a life begins: each one that fails soon doubles the wait.
 const RESTART_WAIT_LONGEST: Duration = Duration::from_mins(1);
-/// A life that was so long has not failed because of how it began.
+/// Length of a life that has not failed because of how it began: the wait is the first one again.
 const LONG_LIFE: Duration = Duration::from_mins(5);
 
 /// Lives until it is stopped, or the log is closed.
@@ -45,7 +46,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
                 shared.is_over.store(true, Ordering::Release);
                 shared.recorder.news.notify_one();
                 if let Err(error) = shared.leave().await {
-                    tracing::warn!(%error, "what was claimed cannot be given back");
+                    tracing::warn!(%error, "claims cannot be released; others take them over in some seconds");
                 }
             }
         }
@@ -55,7 +56,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
         count(&parts.counters.restarts, 1);
         tracing::error!(
             wait_ms = wait.as_millis(),
-            "the dispatcher has failed, it is begun anew"
+            "the dispatcher has failed and is restarted"
         );
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

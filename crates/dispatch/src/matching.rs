@@ -98,7 +98,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             && self.reports.is_due(&notification.account, Report::Deferred)
         {
             tracing::warn!(
-                account = &*notification.account, endpoint.id = %first.id, endpoints = left.len(), notification.id = %notification.id,
+                account.number = &*notification.account, endpoint.id = %first.id, endpoints = left.len(), notification.id = %notification.id,
                 "conditions of an account exceed what may be evaluated for it, endpoints get notifications later"
             );
         }
@@ -245,7 +245,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         count(&self.counters.conditions_not_run, 1);
         if self.reports.is_due(&notification.account, Report::NotRun) {
             tracing::warn!(
-                account = &*notification.account, endpoint.id = %endpoint, notification.id = %notification.id,
+                account.number = &*notification.account, endpoint.id = %endpoint, notification.id = %notification.id,
                 "the condition of an endpoint is not run, it would cost too much on a notification of this size"
             );
         }

@@ -25,13 +25,13 @@ use crate::{trace, worker};
 
 /// How long until a lane that is full is looked at again.
 const FULL_CHECK_INTERVAL: Duration = Duration::from_millis(1);
-/// When a delivery that cannot be made now is asked for again.
+/// How long deliveries are put off that their endpoint or its host does not take now.
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(5);
-/// When a delivery is asked for again before which it has to be known what comes first: a moment
-/// later.
+/// How long owed deliveries of a key are put off until it is known what comes before them: a
+/// moment, where this process reads their partition.
 const UNKNOWN: Duration = Duration::from_secs(1);
-/// When a delivery is asked for again before which a range has to be read, as fast as its endpoint
-/// takes that.
+/// How long owed deliveries of a key are put off before which a range has to be read, as fast as
+/// its endpoint takes that.
 const UNREAD: Duration = Duration::from_secs(10);
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {

@@ -25,8 +25,8 @@ const BEHIND_PROBE: Duration = Duration::from_secs(1);
 
 /// Longest note of a driver that is kept with a delivery, in bytes.
 const NOTE_BYTES: usize = 16 * 1024;
-/// How long until an attempt at what an endpoint is now, where none would follow one at what it was
-/// before.
+/// How long a delivery waits for an attempt at the endpoint as it is now, if its last retry was
+/// made at the endpoint as it was before.
 const ONCE_MORE: Duration = Duration::from_secs(1);
 
 /// Most characters that are kept of what a driver says: what it should cut itself, and a bound for
@@ -112,11 +112,9 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     } else {
         write_down_all(shared, &endpoint, &item, &made);
     }
-    let ends_use = is_gone || endpoint.is_switched_off_by_failure;
+    let ends_use = is_gone || endpoint.is_disabled_by_failure;
     if matches!(made.end, End::Dead) && ends_use && !is_outdated {
-        tracing::warn!(endpoint.id = %lane.id, reason = made.reason, "an endpoint is switched off: it is gone, as it says, or has failed and its policy says so");
-        let switched_off = Happened::SwitchedOff(lane.id, made.reason.clone());
-        shared.recorder.note(switched_off);
+        disable(shared, lane, &made.reason, is_gone);
     }
     let over = match made.end {
         // The ledger owes nothing of it.
@@ -134,7 +132,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         opened(shared, lane);
     }
     if is_gone {
-        // Until it is written that it is switched off, and that is known here.
+        // Until it is written that it is disabled, and that is known here.
         shared.step_aside(lane, None, Instant::now() + NOT_NOW);
     }
     if matches!(made.end, End::Later) && !shared.is_stopping() {
@@ -156,6 +154,23 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     lane.ended.notify_one();
 }
 
+/// Has an endpoint disabled after a dead letter: the endpoint says that it is gone, or its retry
+/// policy wants that.
+fn disable<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    lane: &Lane,
+    reason: &str,
+    is_gone: bool,
+) {
+    if is_gone {
+        tracing::warn!(endpoint.id = %lane.id, reason, "an endpoint is disabled: it says that it is gone");
+    } else {
+        tracing::warn!(endpoint.id = %lane.id, reason, "an endpoint is disabled: a delivery was given up and its retry policy is `hooks`");
+    }
+    let disabled = Happened::Disabled(lane.id, reason.to_owned());
+    shared.recorder.note(disabled);
+}
+
 /// What comes of an end that is told alone is not written down: when that has failed, it is told
 /// again after a while.
 fn told_end(lane: &Lane, item: &mut Item, made: &Made) {
@@ -167,7 +182,7 @@ fn told_end(lane: &Lane, item: &mut Item, made: &Made) {
             endpoint.id = %lane.id,
             transaction = ?item.transaction_id(),
             reason = made.reason,
-            "the end of a transaction, which its mail process has not sent, cannot be delivered, it is not tried again"
+            "the missing end of a mailbox transaction cannot be delivered and is given up"
         );
     }
 }
@@ -336,7 +351,7 @@ fn cut(text: &mut String) {
 
 /// The breaker has opened: what waits is owed, as ranges or as it was.
 pub(crate) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
-    tracing::warn!(endpoint.id = %lane.id, "an endpoint fails again and again, it is left alone but for a probe now and then");
+    tracing::warn!(endpoint.id = %lane.id, "the circuit breaker of an endpoint has opened; it is only probed until it answers");
     let (shed, owed, wait) = {
         let mut state = lane.state();
         let shed = state.fall_behind();

@@ -1,5 +1,6 @@
-//! Order by key: asks the log how far partitions go, and says of which what is owed may be
-//! delivered (`read_up`).
+//! Order by key: asks the log where each partition of this process ends; owed deliveries of a
+//! partition begin only after it was read up to there (`read_up`). The steps are told in
+//! `lane/order`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

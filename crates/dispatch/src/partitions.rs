@@ -1,9 +1,5 @@
-//! The partitions that this process reads, and which endpoints owe anything of them.
-//!
-//! Who wants deliveries in order has to know what is owed of a partition before anything new of it
-//! is delivered. So the ledger is asked once when a partition becomes ours: endpoints that owe
-//! nothing, which are nearly all, need no question of their own. Another process may have delivered
-//! a partition that went away and came back, so each assignment is asked about anew.
+//! Order by key: the partitions that this process reads, and which endpoints owe anything of them,
+//! as the ledger has said in the present assignment of each. The steps are told in `lane/order`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};

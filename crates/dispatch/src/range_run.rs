@@ -16,7 +16,7 @@ use crate::locks::{Held, Lock};
 #[derive(Debug)]
 pub(crate) struct RangeRun {
     pub(crate) id: RangeId,
-    /// Another range has its name by now.
+    /// Whether another range has its name by now.
     is_void: AtomicBool,
     state: Lock<RunState>,
 }

@@ -1,9 +1,8 @@
 //! Order by key: which partitions were read as far as they went when they became this process's.
 //!
-//! What is owed of a key may stand in the log behind others of the key that are not owed: those
-//! waited in memory when their process ended, and are read again, as they are not committed. So
-//! what is owed in order is delivered when its partition was read up to there: all that is read
-//! again has its place by then.
+//! What is owed of a key may stand in the log behind others of the key that are not owed, which are
+//! read again. So it is delivered when its partition was read up to there: all that is read again
+//! has its place by then. The steps are told in `lane/order`.
 //!
 //! Where nothing is to be read, what the group has committed says so. It does not where Kafka holds
 //! markers of transactions behind that, which no consumer gets: so a partition counts as read,
@@ -23,7 +22,7 @@ const SILENT: Duration = Duration::from_secs(10);
 /// For how long what is owed in order of a partition of others has to be left alone until it is
 /// delivered here: a group may wait for a member that has died, and the next one has to read.
 const LEFT_ALONE: Duration = Duration::from_mins(2);
-/// A partition of which nothing was left alone for so long is another time left alone from then on.
+/// How long nothing of a partition of others was met before the time of [`LEFT_ALONE`] begins anew.
 const LEFT_ALONE_ANEW: Duration = Duration::from_mins(2);
 
 /// How far partitions were read.

@@ -1,5 +1,5 @@
-//! What has happened to deliveries, until it is written to the ledger (the database), and which
-//! offsets of the log may be committed after that.
+//! Gathers what has happened to deliveries until it is written to the ledger (the database), and
+//! says which positions of the log may be committed after that.
 //!
 //! Everything of a group is in `happened` before the group counts as done, or with what lanes have
 //! `missed`. So looking for groups that are done first, then deferring what was missed, and taking
@@ -23,9 +23,10 @@ use crate::ledger::{Happened, Millis, Owed, OwedId};
 use crate::locks::{Held, Lock};
 use crate::range_run::RangeRun;
 
-/// How long a delivery waits that was dropped on the way: at first, and at most. A fault that it
-/// meets each time is met seldom.
+/// How long a delivery waits that was dropped on the way, if it has not failed before.
 const DROPPED_FIRST: Duration = Duration::from_secs(5);
+/// Longest wait of a delivery that was dropped on the way, which each failure doubles: a fault that
+/// it meets each time is met seldom.
 const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 
 /// What waits to be written, and the groups in the order in which they were read.

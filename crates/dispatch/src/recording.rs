@@ -68,7 +68,7 @@ async fn write<L: Log + Clone, S: Ledger>(
                     }
                 }
                 Err(error) if shared.is_stopping() => {
-                    tracing::error!(%error, "what was delivered last cannot be kept, it is delivered again");
+                    tracing::error!(%error, "the outcome of the last deliveries cannot be stored before the stop; they are delivered again");
                     return;
                 }
                 Err(error) => shared.ledger_failed(&error).await,

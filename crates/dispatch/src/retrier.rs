@@ -21,11 +21,12 @@ use crate::trace;
 
 /// How often it is looked for deliveries that are due.
 const CLAIM_INTERVAL: Duration = Duration::from_millis(500);
-/// While so much is not written, nothing is claimed.
+/// Deliveries, dead letters and attempts that wait to be written from which on nothing is claimed.
 const UNWRITTEN: usize = 20_000;
-/// How many are fetched at a time: at most so many, and one in so many of those that may be claimed
-/// still, so that one account has not all of them at once.
+/// Most deliveries that are claimed at a time.
 const MAX_CLAIMED: usize = 500;
+/// Part that one claim takes at most of what may be claimed still, one in so many: so one account
+/// does not have all of it at once.
 const CLAIMED_PART: u64 = 4;
 /// When a delivery is looked at again whose endpoint is not known here.
 const UNKNOWN: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
         if let Some(by_ms) = steps.step_ms() {
             tracing::warn!(
                 by_ms,
-                "the clock was set: what waits to be made again waits as long as before"
+                "the clock was set; retries keep their remaining delay"
             );
             shared.recorder.postpone();
         }

@@ -50,7 +50,7 @@ pub(crate) struct Parts<L, S> {
     pub(crate) budget: Arc<Budget>,
 }
 
-/// What all workers know.
+/// What all parts of the dispatcher share in one of its lives.
 pub(crate) struct Shared<L, S> {
     pub(crate) log: L,
     pub(crate) ledger: S,
@@ -259,7 +259,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     pub(crate) async fn ledger_failed(&self, error: &LedgerError) {
         count(&self.counters.ledger_errors, 1);
         if self.ledger_lines.take() {
-            tracing::warn!(%error, "what happens to deliveries cannot be stored now, storing it is retried");
+            tracing::warn!(%error, "the store cannot be used; what was asked of it is retried");
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }

@@ -11,7 +11,7 @@ pub struct Stats {
     pub records: u64,
     /// Records that were no notification.
     pub bad_records: u64,
-    /// Records among them that became no dead letter, because too many were none.
+    /// Records that were no notification and became no dead letter, because there were too many.
     pub bad_records_not_kept: u64,
     /// Places of the log that could not be read.
     pub damaged: u64,

@@ -4,11 +4,12 @@
 //! Ranges of such an endpoint are delivered by the process that reads their partition, one after
 //! the other, and before anything new of it. So the process that gets a partition claims them,
 //! waits for those that another process has still claimed, and learns of which keys single
-//! deliveries are owed. A process that has lost a partition leaves its ranges to the next.
+//! deliveries are owed. A process that has lost a partition leaves its ranges to the next. The
+//! steps are told in `lane/order`.
 //!
-//! Before the ledger is asked what this process has said itself has to be written. That is waited
-//! for by all questions of an endpoint together, beside what is known of other partitions, and for
-//! as long as a store takes that is slow: a question keeps the batch that it waits for (`behind`).
+//! What this process has said itself has to be written before it asks. That is waited for by all
+//! questions of an endpoint together, beside what is known of other partitions, and for as long as
+//! a store takes that is slow: a question keeps the batch that it waits for (`behind`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,5 @@
-//! What `take_up` has claimed: ranges of the log by endpoint, and the endpoints that want more.
+//! Ranges of the log that this process has claimed because no dispatcher delivers them (`take_up`),
+//! by endpoint, and the endpoints that want more.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::MutexGuard;

@@ -2,8 +2,8 @@
 //! where it is not asked for they cost a comparison.
 //!
 //! `notification{id, topic, partition, offset}` begins when a record is read, and again when a
-//! delivery is owed and due (`notification{id, failures}`). Each `attempt{endpoint, number}` is
-//! within one. No span and no event holds a message.
+//! delivery is owed and due (`notification{id, failures}`). Each
+//! `attempt{endpoint.id, number}` is within one. No span and no event holds a message.
 
 use dovecast_log::Record;
 use dovecast_notification::{EndpointId, NotificationId};
@@ -22,7 +22,7 @@ pub(crate) fn read(id: NotificationId, record: &Record) -> Span {
     )
 }
 
-/// A delivery of it was owed and is due.
+/// Span of a notification of which a delivery was owed and is due.
 pub(crate) fn owed(id: NotificationId, failures: u32) -> Span {
     debug_span!("notification", %id, failures)
 }
@@ -34,12 +34,12 @@ pub(crate) fn matched(notification: &Span, endpoints: usize) {
 
 /// Notes that a notification waits in the log, because an endpoint is behind.
 pub(crate) fn deferred(notification: &Span, endpoint: EndpointId) {
-    notification.in_scope(|| debug!(%endpoint, "left to a range of the log"));
+    notification.in_scope(|| debug!(endpoint.id = %endpoint, "left to a range of the log"));
 }
 
 /// Span of an attempt; the first is 1.
 pub(crate) fn attempt(notification: &Span, endpoint: EndpointId, number: u32) -> Span {
-    debug_span!(parent: notification, "attempt", %endpoint, number)
+    debug_span!(parent: notification, "attempt", endpoint.id = %endpoint, number)
 }
 
 /// What came of an attempt.

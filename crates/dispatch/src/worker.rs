@@ -305,7 +305,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     settle(shared, lane, item, made, &made_at);
 }
 
-/// The endpoint was switched off while this waited.
+/// The endpoint was disabled while this waited.
 fn discard<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,

@@ -1,8 +1,9 @@
 //! Drivers: the code for one kind of destination each.
 //!
-//! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Nothing here logs, for
-//! secrets and mail contents pass through: but what librdkafka says of its connections, why a
-//! connection was refused, and what scripts of the operator log.
+//! Each implements the port of the dispatcher (`dovecast_dispatch::driver`). Secrets and contents
+//! of mails pass through here, so a line of the log names none of them. The exceptions are the
+//! operator's: the driver `dlog` writes events into the log, which is what it is for, and what a
+//! script logs, prints or fails with is written as it is.
 
 #![forbid(unsafe_code)]
 

@@ -155,10 +155,10 @@ impl Quotas {
         };
         self.0.refused_messages.fetch_add(1, Ordering::Relaxed);
         let limits = self.0.messages.limits();
-        if let Some(others) = self.0.message_lines.take_counted() {
+        if let Some(suppressed) = self.0.message_lines.take_counted() {
             tracing::warn!(
-                account,
-                others,
+                account.number = account,
+                suppressed,
                 messages_per_second = limits.count,
                 messages_kb_per_second = limits.bytes / 1024,
                 "a notification is refused: more is sent for its account than [quota] allows"
@@ -177,10 +177,10 @@ impl Quotas {
         let counter = &self.0.refused_token_messages;
         counter.fetch_add(1, Ordering::Relaxed);
         let limits = self.0.tokens.limits();
-        if let Some(others) = self.0.token_lines.take_counted() {
+        if let Some(suppressed) = self.0.token_lines.take_counted() {
             tracing::warn!(
                 token.id = %token,
-                others,
+                suppressed,
                 messages_per_second = limits.count,
                 messages_kb_per_second = limits.bytes / 1024,
                 "a notification is refused: its token sends more than [quota] allows"

@@ -18,7 +18,7 @@ pub const RECORD_BYTES: RangeInclusive<u64> = 50..=1_000_000;
 pub const RETENTION_HOURS: RangeInclusive<u64> = 1..=87_600;
 /// Copies that Kafka keeps.
 pub const REPLICAS: RangeInclusive<u64> = 1..=9;
-/// Endpoints of a hundred that are down.
+/// Percentage of endpoints that are down.
 pub const FAILING_PERCENT: RangeInclusive<u64> = 0..=100;
 /// Milliseconds until an endpoint answers.
 pub const LATENCY_MS: RangeInclusive<u64> = 1..=45_000;
@@ -53,7 +53,7 @@ pub struct Demand {
     pub retention_hours: u64,
     /// Copies that Kafka keeps.
     pub replicas: u64,
-    /// Endpoints of a hundred that are down at a time.
+    /// Percentage of endpoints that are down at a time.
     pub failing_percent: u64,
     /// Milliseconds until an endpoint answers.
     pub latency_ms: u64,

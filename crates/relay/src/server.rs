@@ -269,8 +269,8 @@ async fn run(relay: Arc<Relay>, listener: UnixListener) {
                 }
                 Err(error) => {
                     relay.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
-                    if let Some(others) = relay.accept_lines.take_counted() {
-                        tracing::error!(%error, others, "the relay cannot accept clients; this is retried");
+                    if let Some(suppressed) = relay.accept_lines.take_counted() {
+                        tracing::error!(%error, suppressed, "the relay cannot accept clients; this is retried");
                     }
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                 }

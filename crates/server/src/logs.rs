@@ -118,9 +118,10 @@ impl Limits {
     }
 }
 
-/// How often topics are asked for their settings, and how soon again while Kafka does not answer.
+/// How often Kafka is asked for the settings of topics.
 #[cfg(feature = "kafka")]
 const SETTINGS_INTERVAL: Duration = Duration::from_mins(5);
+/// How long until Kafka is asked for them again after it has not answered.
 #[cfg(feature = "kafka")]
 const SETTINGS_AGAIN: Duration = Duration::from_secs(10);
 

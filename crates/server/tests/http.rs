@@ -123,7 +123,7 @@ fn a_body_that_does_not_come_is_not_waited_for() {
         "{said}"
     );
     assert!(
-        said.ends_with("the body of the request has not come in time\n"),
+        said.ends_with("the body of the request did not arrive in time\n"),
         "{said}"
     );
     check_slow(&server, "request", 1.0);

@@ -122,7 +122,7 @@ fn a_server_that_hears_nothing_of_its_database_is_not_ready_until_it_does() {
         assert_eq!(server.get("/metrics").expect("metrics").0, 200);
         // PostgreSQL is away; the log of records has nothing to do with it.
         let told = [
-            "what happens to deliveries cannot be stored now",
+            "the store cannot be used; what was asked of it is retried",
             " in PostgreSQL: ",
         ];
         let log = server.log_with(&told).expect("it is logged");

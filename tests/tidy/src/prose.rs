@@ -9,6 +9,9 @@ const WITHOUT_SUBJECT: [&str; 9] = [
     "It", "Its", "They", "This", "The same", "So many", "Of", "One that", "Those",
 ];
 
+/// Ends of lines that declare a field which holds a bool.
+const BOOLEANS: [&str; 3] = [": bool,", ": AtomicBool,", ": Arc<AtomicBool>,"];
+
 /// Docs whose first line begins with one of those, and docs of a bool that do not begin with
 /// "Whether".
 #[must_use]
@@ -45,8 +48,9 @@ fn complain(doc: &str, lines: &[&str]) -> Option<String> {
         let is_beside = line.starts_with("//") || line.starts_with("#[");
         !is_beside
     })?;
-    let name = documented.strip_suffix(": bool,").unwrap_or_default();
+    let name = BOOLEANS.iter().find_map(|of| documented.strip_suffix(*of));
     let name = name
+        .unwrap_or_default()
         .trim_start_matches("pub(crate) ")
         .trim_start_matches("pub ");
     let is_bool_field = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
@@ -71,6 +75,9 @@ mod tests {
             ("/// Is over.\npub(crate) is_over: bool,", true),
             ("/// Is over.\n#[serde(default)]\nis_over: bool,", true),
             ("/// Whether it is over.\nis_over: bool,", false),
+            ("/// Is over.\npub(crate) is_over: AtomicBool,", true),
+            ("/// Is over.\nis_over: Arc<AtomicBool>,", true),
+            ("/// Whether it is over.\nis_over: AtomicBool,", false),
             ("/// Ends.\nfn end(is_over: bool,", false),
         ] {
             let findings = first_lines(&Source::new("a.rs", text));

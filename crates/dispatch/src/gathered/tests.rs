@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::ledger::Owed;
 use Happened::{
-    Begun, Done, Ended, FailedAgain, GivenBack, Grown, Postponed, Progress, Released, SwitchedOff,
+    Begun, Disabled, Done, Ended, FailedAgain, GivenBack, Grown, Postponed, Progress, Released,
     Unwanted, UnwantedRange,
 };
 
@@ -114,9 +114,9 @@ fn nothing_that_was_said_before_holds_for_a_range_that_begins_anew() {
 }
 
 #[test]
-fn an_endpoint_is_switched_off_once_for_the_last_reason() {
-    let off = |why: &str| SwitchedOff(EndpointId(Uuid::nil()), why.to_owned());
-    check(&[off("one"), off("two")], &[off("two")]);
+fn an_endpoint_is_disabled_once_for_the_last_reason() {
+    let disabled = |why: &str| Disabled(EndpointId(Uuid::nil()), why.to_owned());
+    check(&[disabled("one"), disabled("two")], &[disabled("two")]);
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Failures in a row, of attempts that may go well later.
+/// Failures in a row that open the breaker, of attempts that may go well later.
 const OPENS_AFTER: u32 = 10;
-/// How long until a probe: at first, and at most.
+/// How long after the breaker has opened its first probe may be made.
 const PROBE_FIRST: Duration = Duration::from_secs(5);
+/// Longest time until the next probe: each probe that fails doubles the time.
 const PROBE_SLOWEST: Duration = Duration::from_mins(5);
 
 /// The breaker.

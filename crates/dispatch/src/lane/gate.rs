@@ -1,9 +1,11 @@
 //! The gate of a lane: whether a delivery may begin now, and else when to ask again.
 //!
-//! Nothing else decides about that. The gate asks, in this order: whether the endpoint is active
-//! and not paused, whether its host is held, whether the breaker is closed, whether its rate is
-//! used up, whether the rate of its account is. An open breaker lets one delivery through now and
-//! then, the probe.
+//! The gate asks, in this order: whether the endpoint is paused, whether its breaker is open,
+//! whether it is held because its host is down or too many attempts hang, whether it is active,
+//! whether its rate is used up, whether the rate of its account is. An open breaker lets one
+//! delivery through now and then, the probe. The host itself is asked after the gate, by the
+//! worker that has the delivery in hand (`Hand::admit`); what the host does not admit holds the
+//! gate for a while.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -212,8 +214,8 @@ impl Gate {
         }
     }
 
-    /// An attempt was not made, because the endpoint takes nothing: it says nothing about it, and
-    /// may have been the probe.
+    /// Closes the breaker: the endpoint was saved anew, or what is for it is discarded, which may
+    /// have been the probe.
     pub(crate) fn close_breaker(&mut self) {
         self.breaker = Breaker::default();
     }

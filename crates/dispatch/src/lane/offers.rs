@@ -11,7 +11,7 @@ use crate::item::Item;
 use crate::ledger::TopicPartition;
 use crate::room::Standing;
 
-/// How many may wait.
+/// Most deliveries in a lane's queue; with more the lane falls behind.
 const QUEUE: usize = 2_000;
 /// Most owed deliveries in a lane's queue; lower than `QUEUE`, so that a slow endpoint leaves room.
 const OWED: usize = 1_000;

@@ -14,6 +14,21 @@
 //! What is owed of a key may have been written before others of the key that waited in memory when
 //! their process ended. It is delivered when those have been read again (`read_up`), and what was
 //! left to ranges before it (`Behind::is_unread`).
+//!
+//! When a partition becomes this process's, these take turns, so that nothing is overtaken:
+//!
+//! 1. `partitions` has the number of the assignment: what was known in an earlier one counts no
+//!    more, as another process may have delivered the partition meanwhile.
+//! 2. `debtors` asks the ledger which endpoints owe anything of the partition, once for all of
+//!    them: those that owe nothing, which are nearly all, have no question of their own.
+//! 3. `take_over` has each of the others claim its ranges of the partition and learn of which keys
+//!    deliveries are owed. What is read of the partition before that is left to a range of it.
+//! 4. `partition_ends` asks the log where the partition ends. What is owed in order is claimed and
+//!    delivered when it was read up to there (`read_up`).
+//! 5. `held_keys` asks the ledger now and then of which keys it owes nothing any more.
+//!
+//! Before the ledger is asked anything, what this process has said itself has to be written. A
+//! process that loses a partition leaves its ranges to the next one (`take_over`).
 
 pub(crate) mod assembling;
 mod owes;

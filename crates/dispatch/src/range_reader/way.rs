@@ -13,9 +13,10 @@ use crate::lane::Lane;
 use crate::ledger::Ledger;
 use crate::shared::Shared;
 
-/// Records of a range that are kept while it has no reader, and their bytes, if there is room: to
-/// read them again costs a connection.
+/// Most records of a range that are kept while it has no reader: to read them again costs a
+/// connection.
 const KEPT: usize = 64;
+/// Most bytes of such records, where the budget has room for them; more are read again.
 const KEPT_BYTES: usize = 64 * 1024;
 
 impl<L: Log> RangeReader<L> {

@@ -25,13 +25,13 @@ pub(super) fn cut_off<L: Log + Clone, S: Ledger>(
 ) {
     count(&shared.counters.cut_off, 1);
     lane.is_cut_off.store(true, Ordering::Release);
-    if let Some(untold) = shared.cut_off_lines.take_counted() {
+    if let Some(suppressed) = shared.cut_off_lines.take_counted() {
         tracing::warn!(
             endpoint.id = %lane.id,
             ?exhausted,
-            untold,
+            suppressed,
             hanging = shared.counters.hanging.load(Ordering::Relaxed),
-            "an attempt was cut off, because too many hang that do not answer; it is made again"
+            "an attempt was cancelled because too many attempts hang; it is retried"
         );
     }
     let until = Instant::now() + NOT_NOW;

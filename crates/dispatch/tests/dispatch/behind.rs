@@ -213,7 +213,7 @@ async fn very_many_dead_endpoints_hold_back_none_that_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_that_was_switched_off_while_it_was_down_works_when_it_is_switched_on() {
+async fn an_endpoint_that_was_disabled_while_it_was_down_works_when_it_is_enabled() {
     let mut world = World::new();
     let sink = Sink::start().await;
     sink.answer(Answer { status: 503, ..OK });

@@ -87,7 +87,7 @@ async fn what_is_gone_is_asked_no_more_before_that_is_written() {
     world.committed().await;
     world.stop().await;
     let kept = world.ledger.kept();
-    assert!(!kept.switched_off.is_empty());
+    assert!(!kept.disabled.is_empty());
     // Now and then it is asked again, as long as the store has not switched it off.
     let most = SENT as usize / 5;
     assert!(leaving.asked() < most, "{} attempts", leaving.asked());
@@ -114,7 +114,7 @@ async fn a_farewell_from_the_place_before_ends_nothing() {
     world.committed().await;
     world.stop().await;
     let kept = world.ledger.kept();
-    assert_eq!((kept.switched_off.len(), kept.dead.len()), (0, 0));
+    assert_eq!((kept.disabled.len(), kept.dead.len()), (0, 0));
 }
 
 /// By the policy of hooks-backend a dead letter ends the use of an endpoint.
@@ -135,7 +135,7 @@ async fn a_failure_of_what_an_endpoint_was_is_not_the_last_attempt_and_switches_
         let hooks = |endpoint: &mut Endpoint| {
             // No attempt follows a failure.
             endpoint.schedule = Schedule::new(Vec::new(), 0);
-            endpoint.is_switched_off_by_failure = true;
+            endpoint.is_disabled_by_failure = true;
         };
         let at_before = |endpoint: &mut Endpoint| {
             hooks(endpoint);
@@ -166,7 +166,7 @@ async fn a_failure_of_what_an_endpoint_was_is_not_the_last_attempt_and_switches_
         }
         {
             let kept = world.ledger.kept();
-            assert_eq!((kept.switched_off.len(), kept.dead.len()), (0, 0));
+            assert_eq!((kept.disabled.len(), kept.dead.len()), (0, 0));
         }
         before.may_answer.add_permits(1);
         world.committed().await;

@@ -31,7 +31,7 @@ pub(crate) struct Kept {
     pub(crate) ranges: BTreeMap<RangeId, (u64, u64, bool)>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) attempts: Vec<AttemptRow>,
-    pub(crate) switched_off: Vec<EndpointId>,
+    pub(crate) disabled: Vec<EndpointId>,
     /// Endpoints that a claim can leave out.
     pub(crate) most_except: usize,
     /// Times that it was asked for what is due.

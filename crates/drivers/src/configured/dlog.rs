@@ -47,11 +47,11 @@ impl Dlog {
             missing.push("keyword_prefix=");
         }
         if !missing.is_empty()
-            && let Some(untold) = self.lines.take_counted()
+            && let Some(suppressed) = self.lines.take_counted()
         {
             tracing::warn!(
                 missing = missing.join(" "),
-                untold,
+                suppressed,
                 "events lack what the driver dlog shows in Dovecot: set `keyword_prefix= detail=full` for the plugin in Dovecot"
             );
         }

@@ -192,16 +192,16 @@ impl Ox {
             Err(Skipped::NotActive) => !self.has_seen_metadata.load(Ordering::Relaxed),
             _ => false,
         };
-        if is_blind && let Some(untold) = self.lines.take_counted() {
+        if is_blind && let Some(suppressed) = self.lines.take_counted() {
             tracing::warn!(
                 url = self.authority,
-                untold,
+                suppressed,
                 "the driver ox gets events without METADATA and sends nothing for them: unless no user has enabled it, set `{PLUGIN_OPTIONS}` for the plugin in Dovecot"
             );
         } else if let Err(Skipped::NoUser) = &made
-            && let Some(untold) = self.lines.take_counted()
+            && let Some(suppressed) = self.lines.take_counted()
         {
-            tracing::error!(user = event.user, untold, "No user provided in config");
+            tracing::error!(user = event.user, suppressed, "No user provided in config");
         }
         made
     }

@@ -142,12 +142,12 @@ impl Script {
             Asked::Answered(Answer::Ended(done)) => Some(done),
             Asked::Late(function) => {
                 let reason = format!("{function} takes too long");
-                tracing::error!(target: log::TARGET, driver = %options.name, reason, "killed");
+                tracing::error!(target: log::TARGET, driver = %options.name, reason, "the process of the script was killed");
                 None
             }
             Asked::Answered(_) => None,
             Asked::Gone(reason) => {
-                tracing::error!(target: log::TARGET, driver = %options.name, reason, "has died");
+                tracing::error!(target: log::TARGET, driver = %options.name, reason, "the process of the script has died");
                 None
             }
         };

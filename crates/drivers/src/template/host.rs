@@ -137,7 +137,7 @@ impl TemplateHost {
             tracing::warn!(
                 account.number = ?account,
                 reason = ?answered.as_ref().err(),
-                "a process that renders templates of accounts has died of one"
+                "the process that renders templates was ended by the template of an account"
             );
         }
         answered

@@ -69,14 +69,14 @@ impl SubscriptionFields {
     pub fn read(body: &Value, now_ms: i64, is_new: bool) -> Result<Self, BadFields> {
         let mut reading = Reading::default();
         let Some(body) = body.as_object() else {
-            reading.refuse("", "is no object");
+            reading.refuse("", "is not an object");
             return Err(reading.faults);
         };
         for name in body.keys() {
             if !FIELDS.contains(&&**name) && name != WEBHOOK {
                 reading.refuse(
                     &format!("/{}", escaped(name)),
-                    "is no field of a subscription",
+                    "is not a field of a subscription",
                 );
             }
         }
@@ -173,7 +173,7 @@ impl Reading {
     fn text<'v>(&mut self, pointer: &str, value: &'v Value) -> Option<&'v str> {
         let text = value.as_str();
         if text.is_none() {
-            self.refuse(pointer, "is no text");
+            self.refuse(pointer, "is not a string");
         }
         text
     }
@@ -230,7 +230,7 @@ impl Reading {
 
     fn texts(&mut self, pointer: &str, value: &Value, most: usize) -> Option<Vec<String>> {
         let Some(list) = value.as_array() else {
-            self.refuse(pointer, "is no list");
+            self.refuse(pointer, "is not an array");
             return None;
         };
         if list.len() > most {
@@ -242,7 +242,7 @@ impl Reading {
             .map(|one| one.as_str().map(ToOwned::to_owned))
             .collect();
         if texts.is_none() {
-            self.refuse(pointer, "has an item that is no text");
+            self.refuse(pointer, "has an item that is not a string");
         }
         texts
     }
@@ -252,14 +252,14 @@ impl Reading {
             return Some(PushFilter::default());
         }
         let Some(filter) = value.as_object() else {
-            self.refuse("/filter", "is no object");
+            self.refuse("/filter", "is not an object");
             return None;
         };
         for name in filter.keys() {
             if !["mailboxes", "senders", "condition"].contains(&&**name) {
                 self.refuse(
                     &format!("/filter/{}", escaped(name)),
-                    "is no field of a filter",
+                    "is not a field of a filter",
                 );
             }
         }
@@ -293,7 +293,7 @@ impl Reading {
         let text = self.text(pointer, value)?;
         let condition = Condition::new(text).and_then(|condition| condition.must_be_boolean());
         if let Err(error) = condition {
-            self.refuse(pointer, format!("is no condition: {error}"));
+            self.refuse(pointer, format!("is not a condition: {error}"));
         }
         Some(text.to_owned())
     }
@@ -308,7 +308,7 @@ impl Reading {
         else {
             self.refuse(
                 PLACE,
-                "is no object with the texts `timezone`, `from` and `to`",
+                "is not an object with the strings `timezone`, `from` and `to`",
             );
             return None;
         };
@@ -327,7 +327,7 @@ impl Reading {
         match text.parse::<jiff::Timestamp>() {
             Ok(end) if end.as_millisecond() > now_ms => return Some(end.as_millisecond()),
             Ok(_) => self.refuse(PLACE, "is not in the future"),
-            Err(_) => self.refuse(PLACE, "is no time as RFC 3339 writes it"),
+            Err(_) => self.refuse(PLACE, "is not a time as RFC 3339 writes it"),
         }
         None
     }

@@ -217,7 +217,7 @@ impl EndpointFields {
                 Ok(policy) => checked.retry_policy = Some(policy),
                 Err(_) => checked.refuse(
                     "retry_policy",
-                    format!("`{policy}` is neither default nor hooks"),
+                    format!("`{policy}` is neither `default` nor `hooks`"),
                 ),
             }
         }

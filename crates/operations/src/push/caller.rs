@@ -46,7 +46,7 @@ impl MailPush {
                 ..
             } => self.caller(person).await,
             ShownToken::Good { .. } => Err(Refusal::forbidden(
-                "This token is for no person: log in (`POST /sessions`), or use a token of the scope `person`",
+                "This token does not stand for a person: log in (`POST /sessions`), or use a token with the scope `person`",
             )),
         }
     }

@@ -46,27 +46,27 @@ impl SessionRequest {
         let mut faults = Faults::default();
         let mut refuse = |pointer: &str, detail: &str| faults.push(Fault::at(pointer, detail));
         let Some(fields) = body.as_object() else {
-            refuse("", "is no object");
+            refuse("", "is not an object");
             return Err(Refusal::Invalid(faults));
         };
         for name in fields.keys() {
             if !["login", "password", "oauth_token"].contains(&&**name) {
                 let pointer = format!("/{}", crate::refusal::escaped(&shortened(name)));
-                refuse(&pointer, "is no field of a session");
+                refuse(&pointer, "is not a field of a session");
             }
         }
         let mut text = |name: &str| -> Option<String> {
             let pointer = format!("/{name}");
             let text = fields.get(name)?.as_str();
             match text {
-                None => refuse(&pointer, "is no text"),
+                None => refuse(&pointer, "is not a string"),
                 Some("") => refuse(&pointer, "is empty"),
                 Some(text) if text.len() > MAX_SECRET_BYTES => {
                     refuse(&pointer, "is longer than 8192 bytes");
                 }
                 // IMAP quotes no line ends, and SASL divides by NUL.
                 Some(text) if text.contains(['\0', '\r', '\n']) => {
-                    refuse(&pointer, "has a NUL or the end of a line in it");
+                    refuse(&pointer, "has a NUL or a line break");
                 }
                 Some(_) => {}
             }
@@ -78,8 +78,11 @@ impl SessionRequest {
             refuse("/login", "is missing");
         }
         match (has("password"), has("oauth_token")) {
-            (false, false) => refuse("/password", "is missing, and so is `oauth_token`"),
-            (true, true) => refuse("/oauth_token", "is there together with `password`"),
+            (false, false) => refuse(
+                "/password",
+                "is missing: either `password` or `oauth_token` is required",
+            ),
+            (true, true) => refuse("/oauth_token", "cannot be given together with `password`"),
             _ => {}
         }
         let password = password.map(|text| LogInSecret::Password(Zeroizing::new(text)));
@@ -174,7 +177,7 @@ impl MailPush {
     pub async fn end_session(&self, _: &PushCaller, token: &str) -> Result<()> {
         if !self.store.delete_session(token).await? {
             return Err(Refusal::forbidden(
-                "This token is of no session that could be ended",
+                "This token does not belong to a session",
             ));
         }
         Ok(())
@@ -197,15 +200,15 @@ mod tests {
             assert!(!format!("{request:?}").contains("geheim"));
         }
         for (body, expected) in [
-            (json!([]), "`` is no object"),
+            (json!([]), "`` is not an object"),
             (json!({ "password": "geheim" }), "`/login` is missing"),
             (
                 json!({ "login": "joe" }),
-                "`/password` is missing, and so is `oauth_token`",
+                "`/password` is missing: either `password` or `oauth_token` is required",
             ),
             (
                 json!({ "login": "joe", "password": "geheim", "oauth_token": "geheim" }),
-                "`/oauth_token` is there together with `password`",
+                "`/oauth_token` cannot be given together with `password`",
             ),
             (
                 json!({ "login": "joe", "password": "" }),
@@ -213,11 +216,11 @@ mod tests {
             ),
             (
                 json!({ "login": "joe", "password": ["geheim"] }),
-                "`/password` is no text",
+                "`/password` is not a string",
             ),
             (
                 json!({ "login": "jo\r\ne", "password": "geheim" }),
-                "`/login` has a NUL or the end of a line in it",
+                "`/login` has a NUL or a line break",
             ),
             (
                 json!({ "login": "joe", "password": "geheim".repeat(5000) }),
@@ -225,7 +228,7 @@ mod tests {
             ),
             (
                 json!({ "login": "joe", "password": "geheim", "pass/word": 1 }),
-                "`/pass~1word` is no field of a session",
+                "`/pass~1word` is not a field of a session",
             ),
         ] {
             let refused = SessionRequest::read(&body)

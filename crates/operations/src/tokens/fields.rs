@@ -182,7 +182,9 @@ impl Checking {
         if ["admin", "registration", "send"].contains(&scope) {
             self.refuse("account_number", "must be blank with this scope");
         } else {
-            let detail = format!("`{scope}` is none of admin, registration, send, account, person");
+            let detail = format!(
+                "`{scope}` is none of `admin`, `registration`, `send`, `account`, `person`"
+            );
             self.refuse("scope", detail);
         }
         None

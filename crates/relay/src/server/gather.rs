@@ -41,9 +41,9 @@ struct Inner {
     epoll: OwnedFd,
     /// Wakes the thread when one of the next two has changed.
     wake: OwnedFd,
-    /// There are no more rests.
+    /// Whether the relay stops: what comes is read at once, without a rest before.
     is_hurried: AtomicBool,
-    /// The thread has to end.
+    /// Whether the thread has to end.
     is_over: AtomicBool,
     interval: Duration,
     log: Embedded,
@@ -72,7 +72,7 @@ impl Ready {
 #[derive(Default)]
 struct Side {
     is_ready: AtomicBool,
-    /// The other end is closed: ready from now on, as nothing will say so again.
+    /// Whether the other end is closed: ready from now on, as nothing will say so again.
     is_over: AtomicBool,
     news: Notify,
 }

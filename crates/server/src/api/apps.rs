@@ -103,7 +103,7 @@ pub(crate) async fn show(
     params(("id" = String, Path, description = "Id of the application.")),
     responses(
         (status = 204, description = "The application was removed."),
-        (status = 409, description = "It is an application that dovecast registers itself.", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 409, description = "dovecast registers this application itself; it cannot be removed.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         AnyRequest,
         NotFound,
     ),

@@ -120,14 +120,14 @@ pub(crate) enum Included {
     Level(Level),
 }
 
-/// What an event type says it is. With one value for each resource a reader tells them apart.
+/// Type of the resource in JSON:API: that of an event type.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EventTypeKind {
     EventType,
 }
 
-/// What a level says it is.
+/// Type of the resource in JSON:API: that of a level.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LevelKind {
@@ -244,8 +244,8 @@ pub(crate) struct EndpointAttributes {
     last_delivery_time: Option<String>,
     /// Time of the first failure since the last success, RFC 3339.
     first_failure_time: Option<String>,
-    /// Time of the next attempt at what is owed, RFC 3339; null if nothing waits for a time. A
-    /// later one while the endpoint does not answer at all.
+    /// Time of the next retry, RFC 3339; null if no delivery waits for one. The retry comes later
+    /// if the endpoint does not answer at all.
     next_attempt_time: Option<String>,
     /// `Endpoints::HttpEndpoint` or `Endpoints::HttpsEndpoint`, as the URL says; `Endpoint` for
     /// other drivers.
@@ -259,7 +259,8 @@ pub(crate) struct EndpointAttributes {
     preset: Option<String>,
     /// Template of the body; null for that of the preset, or for the form of hooks-backend.
     template: Option<String>,
-    /// Type of the body that the template makes; null for the usual one.
+    /// Type of the body that the template makes; null for that of the preset, or else for
+    /// `application/json`.
     content_type: Option<String>,
     #[serde(flatten)]
     flow: FlowAttributes,

@@ -256,7 +256,7 @@ pub(crate) async fn test(
     params(("id" = String, Path, description = "Id of the endpoint.")),
     responses(
         (status = 200, description = "The endpoint; `meta` has its new signing secret.", body = SecretDocument, content_type = "application/vnd.api+json"),
-        (status = 409, description = "As many signing secrets are good at the moment as there may be.", body = ErrorDocument, content_type = "application/vnd.api+json"),
+        (status = 409, description = "The endpoint has as many valid signing secrets as it may have.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         AnyRequest,
         NotFound,
     ),

@@ -80,13 +80,13 @@ pub(crate) struct ExplainFields {
     message: Option<Box<RawValue>>,
 }
 
-/// What the endpoints of the account make of a notification.
+/// Which endpoints of the account receive a notification.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ExplanationList {
     data: Vec<ExplanationObject>,
 }
 
-/// What an endpoint makes of a notification.
+/// Whether an endpoint receives a notification, and if not, why.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ExplanationObject {
     /// Id of the endpoint.
@@ -127,7 +127,7 @@ impl From<Explanation> for ExplanationObject {
     operation_id = "explain",
     request_body(content = ExplainRequest, content_type = "application/vnd.api+json"),
     responses(
-        (status = 200, description = "What each endpoint of the account makes of the notification.", body = ExplanationList, content_type = "application/vnd.api+json"),
+        (status = 200, description = "Whether each endpoint of the account receives the notification, and if not, why.", body = ExplanationList, content_type = "application/vnd.api+json"),
         AnyRequest,
         UnreadableBody,
         NotFound,

@@ -10,6 +10,7 @@ use super::documents::{ListLinks, ListMeta};
 use super::error::ApiError;
 use super::forwarded;
 
+/// Most resources in an answer where `limit` is not given.
 const DEFAULT_LIMIT: i64 = 10;
 /// Most resources in an answer, whatever `limit` says.
 const MAX_LIMIT: i64 = 1000;

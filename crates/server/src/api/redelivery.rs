@@ -32,8 +32,8 @@ pub(crate) struct RedeliverFields {
     notification: Option<String>,
     /// Time, RFC 3339: all that became a dead letter at it or later.
     since: Option<String>,
-    /// Whether all is meant: all dead letters of the endpoint, and what it owes for later. The
-    /// endpoint is tried as if nothing had failed before.
+    /// Whether to deliver all dead letters of the endpoint again, and to try at once what waits for
+    /// a retry. Earlier failures of the endpoint do not count any more.
     all: Option<bool>,
 }
 

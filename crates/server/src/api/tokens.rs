@@ -27,7 +27,7 @@ pub(crate) struct Token {
 pub(crate) struct TokenAttributes {
     /// Name for people.
     name: String,
-    /// What the token allows: `admin`, `registration`, `send` or `account`.
+    /// What the token allows: `admin`, `registration`, `send`, `account` or `person`.
     scope: &'static str,
     /// Number of the account, with the scope `account`.
     account_number: Option<String>,

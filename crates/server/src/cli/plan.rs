@@ -46,7 +46,7 @@ pub(crate) struct TrafficArguments {
     /// Copies that Kafka keeps [default: 3]
     #[arg(long, value_name = "N", value_parser = within(demand::REPLICAS))]
     pub(crate) replicas: Option<u64>,
-    /// Endpoints of a hundred that are down at a time [default: 1]
+    /// Percentage of endpoints that are down at a time [default: 1]
     #[arg(long, value_name = "PERCENT", value_parser = within(demand::FAILING_PERCENT))]
     pub(crate) failing_percent: Option<u64>,
     /// Milliseconds until an endpoint answers [default: 100]
@@ -73,7 +73,7 @@ pub(crate) struct MachineArguments {
     /// Network, in each direction [default: 10000]
     #[arg(long, value_name = "MBIT", value_parser = within(demand::NETWORK_MBIT))]
     pub(crate) network_mbit: Option<u64>,
-    /// Price of one, in any money for any time: prints what all cost
+    /// Price of one machine, in any currency and period: prints the total
     #[arg(long, value_name = "PRICE", conflicts_with_all = ["json", "constants"])]
     pub(crate) price: Option<u64>,
 }

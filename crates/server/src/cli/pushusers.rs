@@ -21,7 +21,7 @@ pub(super) const USAGE: &str = "dovecast pushusers [--list | -l] [--json]
     reason = "the options are those of Open-Xchange's command"
 )]
 pub(crate) struct PushUsersArguments {
-    #[arg(help = "List whose mailboxes are heard, on all nodes; so it is without options", long, conflicts_with_all = ["list_client_registrations", "unregister", "explain"])]
+    #[arg(help = "List whose mailboxes are heard, on all nodes (the default)", long, conflicts_with_all = ["list_client_registrations", "unregister", "explain"])]
     pub(crate) list: bool,
     #[arg(
         help = "List the clients that are registered",
@@ -62,10 +62,10 @@ pub(crate) struct PushUsersArguments {
     /// Port of its HTTP; without a host one of this host
     #[arg(short, long, value_name = "port", requires_all = ["adminuser", "adminpass"])]
     pub(crate) port: Option<u16>,
-    /// User of [mail_push.admin] there; the control socket asks for none
+    /// User of [mail_push.admin] on that server; not needed over the control socket
     #[arg(short = 'A', long, value_name = "adminUser")]
     pub(crate) adminuser: Option<String>,
-    /// Password of [mail_push.admin] there
+    /// Password of [mail_push.admin] on that server; not needed over the control socket
     #[arg(short = 'P', long, value_name = "adminPassword")]
     pub(crate) adminpass: Option<String>,
     /// Most seconds to wait for the answer; 0: for ever

@@ -97,7 +97,7 @@ pub(crate) struct EndpointArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct AddEndpointArguments {
-    /// Number of the account, which is made if it is not there
+    /// Number of the account; it is created if it does not exist
     #[arg(long, value_name = "NUMBER")]
     pub(crate) account_id: String,
     #[command(flatten)]
@@ -144,7 +144,7 @@ pub(crate) struct AttributeArguments {
     #[arg(long = "set", value_name = "ATTRIBUTE=VALUE", value_parser = attribute)]
     pub(crate) set: Vec<(String, Value)>,
     /// File with the attribute `data` as JSON (headers, credentials, certificates); `-` for
-    /// standard input. Secrets are not given on the command line: others see that
+    /// standard input. Do not put secrets on the command line: other users can see them
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
     #[arg(long, help = "Print JSON")]

@@ -14,8 +14,11 @@ use super::{check_topics, wait};
 use crate::cli::DoctorArguments;
 use crate::config::Config;
 
+/// Exit code where there are warnings and no problems.
 const WARNINGS: u8 = 1;
+/// Exit code where there are problems.
 const PROBLEMS: u8 = 2;
+/// Exit code where Dovecot could not be looked at.
 const CANNOT_LOOK: u8 = 3;
 
 /// Prints what is wrong with Dovecot and the server of this host. Where Dovecot cannot be looked

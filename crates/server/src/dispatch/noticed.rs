@@ -51,7 +51,7 @@ impl Noticed {
             if self.own <= MOST_NAMED {
                 tracing::warn!(
                     endpoint.id = %record.endpoint.id,
-                    account,
+                    account.number = account,
                     "an endpoint is at an address of this server itself, and gets nothing: allow that in `allowed_networks` of [dispatch], or change its `url`"
                 );
             }
@@ -63,7 +63,7 @@ impl Noticed {
         if self.outdated <= MOST_NAMED {
             tracing::warn!(
                 endpoint.id = %record.endpoint.id,
-                account,
+                account.number = account,
                 what,
                 "an endpoint has what would be refused today; it is delivered to as before, change its `data` or its `url`"
             );

@@ -119,7 +119,7 @@ impl Routes {
             is_ordered: flow.ordering == DeliveryOrder::Key,
             content: (flow.content != Content::All).then(|| Arc::new(flow.content.clone())),
             fallback: flow.fallback,
-            is_switched_off_by_failure: is_hooks,
+            is_disabled_by_failure: is_hooks,
             saved_ms: record.endpoint.updated_ms,
             ..Endpoint::new(id, account, target)
         };

@@ -115,7 +115,7 @@ impl Caring {
                         let error = format!("{:#}", anyhow::Error::from(error));
                         tracing::warn!(
                             error,
-                            "it cannot be asked which mailboxes are to be heard; this is retried"
+                            "the store cannot be asked which mailboxes are to be heard; this is retried"
                         );
                     }
                 }

@@ -24,6 +24,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// subscription was made, may be from ours.
 const SKEW_MS: i64 = 60_000;
 
+/// About a log that cannot be read, and a store that takes no pushes.
 static LINES: LineLimit = LineLimit::a_minute(1);
 /// About events that are lost.
 static LOST_LINES: LineLimit = LineLimit::a_minute(20);

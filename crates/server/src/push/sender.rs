@@ -45,6 +45,7 @@ const MAX_REASON_CHARS: usize = 300;
 /// sent again.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// About a store that does not answer what sending asks of it.
 static LINES: LineLimit = LineLimit::a_minute(1);
 
 /// Sends pushes.

@@ -139,10 +139,10 @@ impl Shared {
         self.stats.was_refused();
         // The buffer of a new connection is empty: this is all of it or nothing.
         let _ = stream.try_write(TOO_MANY);
-        if let Some(others) = REFUSED_LINES.take_counted() {
+        if let Some(suppressed) = REFUSED_LINES.take_counted() {
             tracing::warn!(
                 address = %peer.ip(),
-                others,
+                suppressed,
                 "a connection is refused: its address has {} already",
                 self.per_address_is
             );
@@ -159,8 +159,8 @@ async fn accept(listener: &TcpListener, stats: &HttpStats) -> (TcpStream, Socket
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 stats.was_not_accepted();
-                if let Some(others) = ACCEPT_LINES.take_counted() {
-                    tracing::error!(%error, others, "no HTTP connection can be accepted; this is retried");
+                if let Some(suppressed) = ACCEPT_LINES.take_counted() {
+                    tracing::error!(%error, suppressed, "no HTTP connection can be accepted; this is retried");
                 }
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }

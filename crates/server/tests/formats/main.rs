@@ -106,8 +106,8 @@ fn what_does_not_fit_is_refused_with_its_place() -> Result<()> {
             "is no content type",
         ),
         (json!({"preset": 7}), "/preset", "is not a text"),
-        (json!({"content": "some"}), "/content", "is neither ids"),
-        (json!({"content": [7]}), "/content", "is neither ids"),
+        (json!({"content": "some"}), "/content", "is none of `ids`"),
+        (json!({"content": [7]}), "/content", "is none of `ids`"),
         (
             json!({"driver": "kafka", "preset": "slack"}),
             "/preset",

@@ -350,7 +350,7 @@ fn a_command_that_cannot_be_done_names_the_value_and_the_place(world: &World) ->
         ),
         (
             vec!["tokens", "add", "t", "--scope", "root"],
-            "`root` is none of admin",
+            "`root` is none of `admin`",
         ),
     ];
     for (arguments, expected) in cases {

@@ -448,7 +448,7 @@ fn a_retry_policy_is_default_or_hooks(world: &World) -> Result<()> {
     let change = json!({"endpoint": {"retry_policy": "never"}});
     let place = "/data/attributes/retry_policy";
     user.put(&path, &change)?
-        .refused(422, "`never` is neither default nor hooks", place)
+        .refused(422, "`never` is neither `default` nor `hooks`", place)
 }
 
 fn texts_with_a_nul_character_are_refused(world: &World) -> Result<()> {

@@ -86,7 +86,7 @@ fn an_order_is_shown_kept_and_checked(world: &World) -> Result<()> {
             .as_str()
             .map_or_else(|| wrong.to_string(), str::to_owned);
         let body = json!({"endpoint": {"ordering": wrong}});
-        let detail = format!("`{said}` is neither none nor key");
+        let detail = format!("`{said}` is neither `none` nor `key`");
         user.put(&format!("/endpoints/{id}"), &body)?.refused(
             422,
             &detail,

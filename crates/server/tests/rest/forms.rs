@@ -114,7 +114,7 @@ fn a_misspelled_key_of_data_is_refused_and_another_one_is_dropped(world: &World)
     ] {
         let said = change(key)?;
         ensure!(!said.answer.body.contains("geheim"), "{said:?}");
-        let detail = format!("is not known: is `{meant}` meant? There are `authorization`, ");
+        let detail = format!("is not known; did you mean `{meant}`? Known are `authorization`, ");
         let place = format!("/data/attributes/data/{key}");
         said.refused(422, &detail, &place)?;
     }

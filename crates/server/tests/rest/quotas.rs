@@ -295,7 +295,7 @@ fn endpoints_of_an_account_share_the_attempts_it_may_have(world: &World) -> Resu
     sink.wait_for(100, PATIENCE)?;
     server.log_with(&[
         "deliveries of an account wait: it has more of them than [quota] allows",
-        "account=\"7\"",
+        "account.number=\"7\"",
     ])?;
     Ok(())
 }

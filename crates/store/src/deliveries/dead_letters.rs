@@ -57,12 +57,13 @@ impl KeptDeadLetter {
     }
 }
 
-/// Value of `is_base64` where the content is a text. Of the others one is for Base64, and one for
-/// what is in `dead_body`. A node of before that table, which runs beside this one during an
-/// upgrade, takes letters of this value only when it redelivers: of those that have a body it would
-/// owe the empty content.
+/// Value of `is_base64` where the content is a text. A node of before `dead_body`, which runs
+/// beside this one during an upgrade, redelivers letters of this value only.
 const TEXT: i64 = 0;
+/// Value of `is_base64` where the content is Base64.
 const BASE64: i64 = 1;
+/// Value of `is_base64` where what the letter is of is in `dead_body`, and the content is empty: a
+/// node of before that table would owe the empty content.
 const IN_BODY: i64 = 2;
 
 const INSERT: &str = "INSERT INTO dead_letter (id, endpoint_id, notification_id, reason, time_ms, attempts, \

@@ -26,7 +26,7 @@ const GIVEN_BACK: &str = " ON CONFLICT (endpoint_id, notification_id) \
 const POSTPONE: &str = "UPDATE owed SET due_ms = $3, made_ms = $4 \
     WHERE endpoint_id = $1 AND notification_id = $2 AND claimed_by IS NULL";
 const REMOVE: &str = "DELETE FROM owed WHERE (endpoint_id, notification_id) IN (VALUES ";
-/// The endpoint is gone, or switched off.
+/// The endpoint is gone, or disabled.
 const IS_UNWANTED: &str =
     " AND NOT EXISTS (SELECT 1 FROM endpoint WHERE id = owed.endpoint_id AND active = 1)";
 

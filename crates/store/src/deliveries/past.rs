@@ -172,6 +172,7 @@ impl Store {
     /// Some at a time, so that no statement takes long; bodies that are not needed any more go with
     /// the letters.
     async fn delete(&self, statement: &'static str, value: i64) -> Result<u64> {
+        /// Most rows that one statement deletes.
         const AT_A_TIME: u32 = 5_000;
         let some = || async move {
             let mut tx = self.database.begin_writing().await?;

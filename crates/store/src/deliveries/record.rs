@@ -27,12 +27,12 @@ const REASON_CHARS: usize = 2000;
 type Attempts<'a> = BTreeMap<EndpointId, Vec<&'a AttemptRow>>;
 
 impl Store {
-    /// Endpoints are switched off before anything else is written: that is a change of the
+    /// Endpoints are disabled before anything else is written: that is a change of the
     /// registry, in a transaction of its own, and what has been recorded must not be recorded once
     /// more because it has failed.
     pub(super) async fn disable_and_record(&self, happened: &[Happened]) -> Result<()> {
         for happened in happened {
-            if let Happened::SwitchedOff(endpoint, reason) = happened {
+            if let Happened::Disabled(endpoint, reason) = happened {
                 self.disable(*endpoint, reason).await?;
             }
         }
@@ -96,7 +96,7 @@ impl Store {
                 Happened::Attempt(row) => attempts.entry(row.endpoint).or_default().push(row),
                 // Letters are ready; the other is a change of the registry, which has a transaction
                 // of its own.
-                Happened::Dead(_) | Happened::SwitchedOff(..) => {}
+                Happened::Dead(_) | Happened::Disabled(..) => {}
             }
         }
         owing.end(&mut tx).await?;

@@ -16,14 +16,15 @@ use crate::row;
 const PUT: &str = "INSERT INTO push_heard (context, user_name, snapshot, fence) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (context, user_name) DO UPDATE SET snapshot = excluded.snapshot, fence = excluded.fence \
     WHERE push_heard.fence <= excluded.fence";
-/// A person without a session and a subscription has neither, where what has expired after `$1` is
-/// there still; the password stays as long as METADATA is to be taken away with it, and what was
-/// stored after `$2` stays in any case.
+/// Forgets what was heard for persons who have neither a session nor a subscription; those that
+/// have expired after `$1` count as being there.
 pub(super) const FORGET_HEARD: Sweep = Sweep {
     table: "push_heard",
     act: "DELETE FROM push_heard",
     condition: has_nothing!("push_heard"),
 };
+/// Forgets passwords of such persons. One stays as long as METADATA is to be taken away with it,
+/// and one that was stored after `$2` stays in any case.
 pub(super) const FORGET_CREDENTIALS: Sweep = Sweep {
     table: "push_credential",
     act: "DELETE FROM push_credential",

@@ -20,6 +20,7 @@ const GIVEN_UP_AFTER_MS: i64 = 7 * 24 * 3_600_000;
 const PUT: &str = "INSERT INTO push_metadata (context, user_name, login, fence, left_ms) VALUES ($1, $2, $3, $4, 0) \
     ON CONFLICT (context, user_name) DO UPDATE SET login = excluded.login, fence = excluded.fence, left_ms = 0 \
     WHERE push_metadata.fence <= excluded.fence";
+/// Takes the row away, unless a node with a newer lease has written it.
 const TAKEN_AWAY: &str =
     "DELETE FROM push_metadata WHERE context = $1 AND user_name = $2 AND fence <= $3";
 /// A condition on the rows: the person has a subscription or a session that has not expired by
@@ -32,16 +33,19 @@ macro_rules! is_there {
          AND s.user_name = push_metadata.user_name AND s.expires_ms > $1))"
     };
 }
+/// Notes that a person has left, at `$1`, who has neither a subscription nor a session any more.
 pub(super) const LEFT: Sweep = Sweep {
     table: "push_metadata",
     act: "UPDATE push_metadata SET left_ms = $1",
     condition: concat!("left_ms = 0 AND NOT ", is_there!()),
 };
+/// Notes that a person is back who had left.
 pub(super) const COME_BACK: Sweep = Sweep {
     table: "push_metadata",
     act: "UPDATE push_metadata SET left_ms = 0",
     condition: concat!("left_ms > 0 AND ", is_there!()),
 };
+/// Takes away rows of persons who have left at `$1` or before: their entry was tried for long.
 pub(super) const GIVE_UP: Sweep = Sweep {
     table: "push_metadata",
     act: "DELETE FROM push_metadata",

@@ -9,6 +9,7 @@ use sqlx::any::AnyRow;
 use crate::error::{Result, StoreError, with_sources};
 use crate::open::Store;
 
+/// About rows that cannot be read.
 static LINES: LineLimit = LineLimit::a_minute(1);
 
 impl Store {

@@ -133,14 +133,17 @@ struct Around {
     after: &'static str,
 }
 
+/// The applications themselves.
 const APPLICATIONS: Around = Around {
     before: "",
     after: "",
 };
+/// Event types of the applications.
 const EVENT_TYPES: Around = Around {
     before: "SELECT id, application_id, external_id, title FROM event_type WHERE application_id IN (SELECT id FROM (",
     after: ") AS chosen) ORDER BY position, id",
 };
+/// Levels of the event types of the applications.
 const LEVELS: Around = Around {
     before: "SELECT level.id, event_type_id, level.external_id, level.title FROM level \
      JOIN event_type ON event_type.id = event_type_id WHERE application_id IN (SELECT id FROM (",

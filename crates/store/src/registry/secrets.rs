@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Result, StoreError};
 
-/// Standard Webhooks asks for 24 to 64 bytes.
+/// Random bytes of a signing secret: Standard Webhooks asks for 24 to 64.
 const SIGNING_BYTES: usize = 24;
+/// Random bytes of a token: too many to be guessed, so that a hash without a salt keeps it.
 const TOKEN_BYTES: usize = 32;
 /// What tokens begin with, so that scanners of leaked secrets know them.
 const TOKEN_PREFIX: &str = "dct_";

@@ -34,7 +34,7 @@ pub enum RetryPolicy {
     /// Again and again, for a day.
     #[default]
     Default,
-    /// As hooks-backend did: three attempts, then the endpoint is switched off.
+    /// As hooks-backend did: three attempts, then the endpoint is disabled.
     Hooks,
 }
 

@@ -15,7 +15,7 @@ use Happened::{
 
 cases![
     what_is_said_in_one_record_holds_in_its_order,
-    nothing_is_recorded_before_an_endpoint_can_be_switched_off,
+    nothing_is_recorded_before_an_endpoint_can_be_disabled,
 ];
 
 const ENDPOINT: EndpointId = EndpointId(Uuid::from_u128(7));
@@ -118,7 +118,7 @@ async fn what_is_said_in_one_record_holds_in_its_order(test: Test) -> Result<()>
     Ok(())
 }
 
-async fn nothing_is_recorded_before_an_endpoint_can_be_switched_off(test: Test) -> Result<()> {
+async fn nothing_is_recorded_before_an_endpoint_can_be_disabled(test: Test) -> Result<()> {
     let (store, account, _) = test.filled().await?;
     let endpoint = setup::create(&store, &account, "a", None).await?.endpoint;
     let owed = setup::owed(endpoint.id, 1);
@@ -136,7 +136,7 @@ async fn nothing_is_recorded_before_an_endpoint_can_be_switched_off(test: Test) 
         ),
     };
     test.execute(forbid)?;
-    let gone = Happened::SwitchedOff(endpoint.id, "gone".to_owned());
+    let gone = Happened::Disabled(endpoint.id, "gone".to_owned());
     let both = [done, gone];
     ensure!(store.record(&both).await.is_err());
     ensure!(test.count("owed")? == 1, "it is recorded, and again later");

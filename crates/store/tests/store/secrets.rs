@@ -58,7 +58,6 @@ pub(crate) fn opened(record: &EndpointRecord) -> Result<Value> {
     }
 }
 
-/// Everything that somebody gets who copies the database.
 /// Why a store cannot be opened.
 async fn refused(test: &Test) -> Result<SecretsError> {
     match Store::open(&test.options()?).await {

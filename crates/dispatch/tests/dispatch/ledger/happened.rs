@@ -34,7 +34,7 @@ impl Kept {
             }
             Happened::Dead(letter) => self.dead.push(letter),
             Happened::Attempt(row) => self.attempts.push(row),
-            Happened::SwitchedOff(endpoint, _) => self.switched_off.push(endpoint),
+            Happened::Disabled(endpoint, _) => self.disabled.push(endpoint),
             other => self.range_happened(other),
         }
     }

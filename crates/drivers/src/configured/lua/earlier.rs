@@ -111,7 +111,7 @@ impl Earlier {
         self.forget(&oldest);
         tracing::warn!(
             transaction = oldest,
-            "too many transactions have not ended: should the process of a script die, this one begins for the next in its middle"
+            "too many transactions are open; if the script's process dies, its successor gets this one from the middle"
         );
     }
 }

@@ -39,12 +39,12 @@ impl Missing {
         };
         let missing = options(first);
         if !missing.is_empty()
-            && let Some(untold) = self.lines.take_counted()
+            && let Some(suppressed) = self.lines.take_counted()
         {
             tracing::warn!(
                 driver,
                 missing = missing.join(" "),
-                untold,
+                suppressed,
                 "events lack what scripts in Dovecot have: set `keyword_prefix= userdb=uid,gid,home detail=full` for the plugin in Dovecot, and `metadata=` with the entries that the script asks for"
             );
         }

@@ -45,7 +45,7 @@ impl Reading {
             return None;
         };
         if !value.is_object() {
-            self.refuse(&pointer, "is no object");
+            self.refuse(&pointer, "is not an object");
             return None;
         }
         match kind {
@@ -81,7 +81,7 @@ impl Reading {
             if !is_point {
                 self.refuse(
                     "/webpush/keys/p256dh",
-                    "is no uncompressed point of P-256 in base64url",
+                    "is not an uncompressed point of P-256 in base64url",
                 );
             }
         }
@@ -105,7 +105,7 @@ impl Reading {
             // Whether `http` will do depends on the address: the transport looks at it.
             Ok(url) if matches!(url.scheme(), "https" | "http") => {}
             Ok(_) => self.refuse(&pointer, "does not begin with `https://` or `http://`"),
-            Err(error) => self.refuse(&pointer, format!("is no URL: {error}")),
+            Err(error) => self.refuse(&pointer, format!("is not a URL: {error}")),
         }
         Some(text)
     }

@@ -75,15 +75,15 @@ fn a_change_is_what_it_names_and_nothing_else() {
 fn each_fault_names_its_field() {
     for (fields, expected) in [
         (json!({ "client": " " }), "/client is blank"),
-        (json!({ "client": 7 }), "/client is no text"),
+        (json!({ "client": 7 }), "/client is not a string"),
         (
             json!({ "topics": [] }),
             "/topics is empty: name at least one topic, `*` for all",
         ),
-        (json!({ "topics": "mail:new" }), "/topics is no list"),
+        (json!({ "topics": "mail:new" }), "/topics is not an array"),
         (
             json!({ "topics": [7] }),
-            "/topics has an item that is no text",
+            "/topics has an item that is not a string",
         ),
         (
             json!({ "transport": "smoke" }),
@@ -99,11 +99,11 @@ fn each_fault_names_its_field() {
         ),
         (
             json!({ "expires_at": "soon" }),
-            "/expires_at is no time as RFC 3339 writes it",
+            "/expires_at is not a time as RFC 3339 writes it",
         ),
         (
             json!({ "filter": { "sender": [] } }),
-            "/filter/sender is no field of a filter",
+            "/filter/sender is not a field of a filter",
         ),
         (
             json!({ "filter": { "senders": [""] } }),
@@ -115,7 +115,7 @@ fn each_fault_names_its_field() {
         ),
         (
             json!({ "quiet_hours": [] }),
-            "/quiet_hours is no object with the texts `timezone`, `from` and `to`",
+            "/quiet_hours is not an object with the strings `timezone`, `from` and `to`",
         ),
         (json!({ "fcm": {} }), "/fcm/token is missing"),
         (
@@ -132,7 +132,7 @@ fn each_fault_names_its_field() {
         ),
         (
             json!({ "colour": "red" }),
-            "/colour is no field of a subscription",
+            "/colour is not a field of a subscription",
         ),
     ] {
         let faults = faults(&fields);
@@ -143,7 +143,7 @@ fn each_fault_names_its_field() {
     }
     let faults = faults(&json!({ "critical": "size(message)" }));
     assert!(
-        faults[0].starts_with("/critical is no condition: "),
+        faults[0].starts_with("/critical is not a condition: "),
         "{faults:?}"
     );
 }
@@ -191,7 +191,7 @@ fn what_is_huge_is_answered_in_short() {
         assert!(length < 2000, "{length}");
     }
     let nothing = SubscriptionFields::read(&json!([]), NOW_MS, true).expect_err("refused");
-    assert_eq!(nothing[0].detail, "is no object");
+    assert_eq!(nothing[0].detail, "is not an object");
     let missing = SubscriptionFields::read(&json!({}), NOW_MS, true).expect_err("refused");
     let pointers: Vec<&str> = missing.iter().map(|fault| &*fault.pointer).collect();
     assert_eq!(pointers, ["/client", "/transport", "/topics"]);

@@ -29,7 +29,8 @@ pub(crate) struct BodyFields {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>)]
     pub(super) template: Option<Option<Value>>,
-    /// Type of the body that the template makes; `application/json` if this is not given.
+    /// Type of the body that the template makes; if this is not given, that of the preset, or else
+    /// `application/json`.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>, example = "text/plain; charset=utf-8")]
     pub(super) content_type: Option<Option<Value>>,

@@ -89,7 +89,7 @@ pub(super) fn check(said: Option<Value>, errors: &mut Faults) -> CheckedData {
         if let Some(meant) = misspelling::meant(name, &KEYS) {
             let place = format!("{PLACE}/{}", escaped(name));
             let detail = format!(
-                "is not known: is `{meant}` meant? There are `{}`",
+                "is not known; did you mean `{meant}`? Known are `{}`",
                 KEYS.join("`, `")
             );
             errors.push(Fault::attribute(place, detail));

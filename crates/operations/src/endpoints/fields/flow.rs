@@ -39,9 +39,9 @@ pub(crate) struct FlowFields {
     /// (the mail user, for events), in its order.
     #[schema(value_type = Option<String>, example = "key")]
     ordering: Option<Value>,
-    /// What the endpoint may see of a mail: `ids`, `envelope` (from whom, to whom, what about),
+    /// What the endpoint may see of a mail: `ids`, `envelope` (sender, recipients, subject),
     /// `snippet` (the first words of the text, too), `all`, or a list of names of fields; null for
-    /// `all`. Notifications of other applications are not cut.
+    /// `all`. Only notifications of the application `dovecot` are cut.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<Value>, example = "envelope")]
     content: Option<Option<Value>>,
@@ -108,7 +108,7 @@ impl FlowFields {
             name: "content",
             said: self.content.as_ref(),
             detail: format!(
-                "is neither ids, envelope, snippet nor all, and no array of at most {} names of fields",
+                "is none of `ids`, `envelope`, `snippet`, `all`, and not an array of at most {} names of fields",
                 content::MAX_FIELDS
             ),
         };
@@ -118,7 +118,7 @@ impl FlowFields {
                 let said = said
                     .as_str()
                     .map_or_else(|| said.to_string(), str::to_owned);
-                let detail = format!("`{said}` is neither none nor key");
+                let detail = format!("`{said}` is neither `none` nor `key`");
                 errors.push(Fault::attribute("ordering", detail));
             }
             read

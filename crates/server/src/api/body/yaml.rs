@@ -8,8 +8,9 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// What aliases of YAML may stand for: so many events of the parser, and so many bytes.
+/// Most events of the parser that aliases of YAML may stand for.
 const MAX_REPLAYED: usize = 20_000;
+/// Most bytes that aliases of YAML may stand for: each event is at most as long as the body.
 const MAX_REPLAYED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Reads a body; the error is that of the reader of YAML, with line and column.

@@ -16,8 +16,8 @@ pub(crate) enum AnyRequest {
     /// The caller is known, but may not do this.
     #[response(status = 403, content_type = "application/vnd.api+json")]
     Forbidden(ErrorDocument),
-    /// A trusted proxy names an account or a user for the first time, and too many are new at the
-    /// moment. The header `Retry-After` says when to send the request again.
+    /// Too many accounts or users that a trusted proxy names are new at the moment. The header
+    /// `Retry-After` says when to send the request again.
     #[response(status = 429, content_type = "application/vnd.api+json")]
     TooManyNew(ErrorDocument),
     /// The database or the log cannot be used at the moment. The header `Retry-After` says when to
@@ -43,7 +43,7 @@ pub(crate) enum UnreadableBody {
 /// Answers that any request may get, whatever it asks for.
 #[derive(IntoResponses)]
 pub(crate) enum AnyTime {
-    /// The body of the request has not come in time.
+    /// The body of the request did not arrive in time.
     #[response(status = 408, content_type = "text/plain")]
     Late(String),
     /// The server has failed; its log says why.
@@ -55,8 +55,8 @@ pub(crate) enum AnyTime {
 #[derive(IntoResponses)]
 #[response(status = 400, content_type = "application/vnd.api+json")]
 pub(crate) struct UnreadableQuery(ErrorDocument);
-/// The account has taken what it may for now, or it is new, and too many are new at the moment. The
-/// header `Retry-After` says when to ask again.
+/// The account has used up its quota, or it is new and too many accounts are new at the moment.
+/// The header `Retry-After` says when to send the request again.
 #[derive(IntoResponses)]
 #[response(status = 429, content_type = "application/vnd.api+json")]
 pub(crate) struct TooMuch(ErrorDocument);

@@ -11,13 +11,13 @@ static LINES: LineLimit = LineLimit::a_minute(1);
 
 /// Logs the error, once a minute with the number of requests that have failed since.
 pub(super) fn log(error: StoreError) {
-    let Some(others) = LINES.take_counted() else {
+    let Some(suppressed) = LINES.take_counted() else {
         return;
     };
     let error = anyhow::Error::from(error);
     tracing::error!(
         error = format!("{error:#}"),
-        others,
+        suppressed,
         "a request has failed: the database cannot be used"
     );
 }

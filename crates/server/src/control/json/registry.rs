@@ -84,7 +84,7 @@ pub(crate) struct TouchedLine {
 pub(crate) struct TokenLine {
     pub(crate) id: Uuid,
     pub(crate) name: String,
-    /// `admin`, `registration`, `send` or `account`.
+    /// `admin`, `registration`, `send`, `account` or `person`.
     pub(crate) scope: String,
     pub(crate) account: Option<String>,
     /// Names of the applications that it registers or sends for.

@@ -24,8 +24,11 @@ const STORE_DELAYS: Range<Duration> = Duration::from_secs(1)..Duration::from_sec
 /// Shortest delay before what an operator has to mend is tried again.
 const SHORTEST_LONG_DELAY: Duration = Duration::from_mins(1);
 
+/// About a master user that is refused.
 static MASTER_LINES: LineLimit = LineLimit::a_minute(1);
+/// About what a mail server lacks.
 static LACKS_LINES: LineLimit = LineLimit::a_minute(1);
+/// About listeners that have panicked.
 static PANIC_LINES: LineLimit = LineLimit::a_minute(1);
 
 /// How hearing a mailbox has ended.

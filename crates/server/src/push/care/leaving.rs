@@ -19,6 +19,7 @@ use crate::push::counters::Count;
 /// Bounds of the delay before it is tried again.
 const RETRY_DELAYS: std::ops::Range<Duration> = Duration::from_secs(5)..Duration::from_mins(15);
 
+/// About entries of METADATA that cannot be taken away.
 static LINES: LineLimit = LineLimit::a_minute(1);
 
 impl Parts {

@@ -48,8 +48,11 @@ const LONGEST_USE: Duration = Duration::from_mins(1);
 /// datagrams meanwhile; a store that takes longer is waited for by nobody.
 const NAMES_LIMIT: Duration = Duration::from_secs(2);
 
+/// About a store that does not say whom datagrams name.
 static LINES: LineLimit = LineLimit::a_minute(1);
+/// About datagrams that are dropped.
 static DROPPED_LINES: LineLimit = LineLimit::a_minute(1);
+/// About datagrams that name several persons.
 static AMBIGUOUS_LINES: LineLimit = LineLimit::a_minute(1);
 
 /// Persons who are rung by datagrams, and what rings them.
@@ -208,7 +211,7 @@ impl Ringing {
         if DROPPED_LINES.take() {
             tracing::warn!(
                 most = MAX_WAITING,
-                "a datagram rings nobody: too many persons wait until the mail server or the store answers for them"
+                "a datagram is dropped: too many persons wait for the mail server or the store"
             );
         }
         true

@@ -44,6 +44,7 @@ const WRITING_LIMIT: Duration = Duration::from_secs(3);
 /// Pause before a store is asked again that did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// About events that the log does not take, and a store that cannot be asked about a mailbox.
 static LINES: LineLimit = LineLimit::a_minute(1);
 
 /// Writes what is heard.

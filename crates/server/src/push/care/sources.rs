@@ -20,7 +20,9 @@ use crate::config::mail_push::{DovecotSource, MailPushSection};
 use crate::push::log_in::{imap_server, trusted};
 use crate::serve::descriptors;
 
+/// About a store that gives or takes nothing about passwords.
 static STORE_LINES: LineLimit = LineLimit::a_minute(1);
+/// About passwords that cannot be opened.
 static UNOPENED_LINES: LineLimit = LineLimit::a_minute(1);
 
 /// What is there to hear mailboxes with.

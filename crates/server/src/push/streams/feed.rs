@@ -20,6 +20,7 @@ use crate::push::counters::{Count, Counters};
 /// How long until the log is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
+/// About a log that cannot be followed.
 static LINES: LineLimit = LineLimit::a_minute(1);
 /// About events that are lost.
 static LOST_LINES: LineLimit = LineLimit::a_minute(20);

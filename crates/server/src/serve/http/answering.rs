@@ -53,7 +53,7 @@ pub(super) async fn guarded(mut response: Response) -> Response {
     response
 }
 
-/// Ends a request that takes too long: 408 if its body has not come, 503 if it was not answered.
+/// Ends a request that takes too long: 408 if its body did not arrive, 503 if it was not answered.
 pub(super) async fn bounded(
     State((patience, stats)): State<(Duration, Arc<HttpStats>)>,
     request: Request,
@@ -71,7 +71,7 @@ pub(super) async fn bounded(
     }
     stats.was_slow(Slow::Request);
     let (answer, text) = if is_awaited.load(Ordering::Relaxed) {
-        let text = "the body of the request has not come in time\n";
+        let text = "the body of the request did not arrive in time\n";
         (StatusCode::REQUEST_TIMEOUT, text)
     } else {
         let text = "the request has taken too long\n";

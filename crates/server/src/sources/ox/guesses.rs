@@ -92,10 +92,10 @@ impl Guesses {
         self.0
             .wrong
             .charge(network(address), (1, 0), Instant::now());
-        if let Some(others) = self.0.lines.take_counted() {
+        if let Some(suppressed) = self.0.lines.take_counted() {
             tracing::warn!(
                 %address,
-                others,
+                suppressed,
                 "a request has another user or password than {}; it is refused",
                 self.0.section
             );

@@ -18,6 +18,7 @@ use super::waiting::Job;
 use crate::push::counters::Counters;
 use crate::push::sender::News;
 
+/// About a store that cannot be asked for a person who is rung.
 static LINES: LineLimit = LineLimit::a_minute(1);
 
 /// What rings one person.
