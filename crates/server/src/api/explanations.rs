@@ -11,7 +11,6 @@ use dovecast_notification::{Notification, NotificationId};
 use dovecast_operations::{Explanation, NotificationName, Tenant};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
