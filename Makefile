@@ -42,7 +42,7 @@ test: deps-test ## all tests, on real Dovecots and real brokers (TESTS=: only th
 	$(if $(TESTS),cargo test $(TESTS),scripts/test)
 
 export SOAK_ROUNDS ?= 3
-soak: deps-test deps-build ## the long tests of faults in full length, all others again and again (SOAK_ROUNDS=3), every case on every Dovecot, the packages as they are released, fuzz
+soak: deps-test deps-build ## the long tests of faults in full length, all others again and again (SOAK_ROUNDS=3), some at another day, every case on every Dovecot, the packages as they are released, fuzz
 	scripts/soak
 
 export FUZZ_SECONDS ?= 60

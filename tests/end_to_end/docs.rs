@@ -23,7 +23,7 @@ cases![
 ];
 
 const DOVECOT_2_3: &str = include_str!("../../docs/dovecot-2.3.md");
-const DOVECOT_2_4: &str = include_str!("../../docs/dovecot-2.4.md");
+pub(crate) const DOVECOT_2_4: &str = include_str!("../../docs/dovecot-2.4.md");
 const EVENTS: &str = include_str!("../../docs/events.md");
 /// Every option with its default: what the settings module of Dovecot 2.4 is made of.
 const OPTIONS: &str = include_str!("../../crates/dovecot-sys/shim/options.def");

@@ -8,6 +8,7 @@ use dovecast_testkit::topic::Record;
 
 use crate::case::cases;
 use crate::differences::{self, Differences};
+use crate::docs::DOVECOT_2_4;
 use crate::script::{Script, USERS};
 use crate::session::{commands, deliveries};
 use crate::setup::{ARRIVAL, Setup};
@@ -19,7 +20,9 @@ cases![
     a_date_before_1902_is_what_dovecot_makes_of_it,
     mails_are_marked_by_their_attachments_where_that_is_dovecots_default,
     the_same_deliveries_make_the_same_records,
-    the_same_commands_make_the_same_records,
+    the_same_commands_make_the_same_records;
+    // No Dovecot takes part: once is enough.
+    only_2_3: what_operators_read_of_the_differences_is_what_the_cases_go_by,
 ];
 
 /// Fields of `detail=full` that differ each time a script is run, whatever the version.
@@ -35,6 +38,10 @@ fn the_same_commands_make_the_same_records(on: Installation) -> Result<()> {
             .with_context(|| format!("{format:?}"))?;
     }
     Ok(())
+}
+
+fn what_operators_read_of_the_differences_is_what_the_cases_go_by(_: Installation) -> Result<()> {
+    differences::is_documented(DOVECOT_2_4)
 }
 
 /// Runs a script on this machine's Dovecot and on the other one, with all that there is to show,

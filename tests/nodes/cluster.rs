@@ -297,6 +297,13 @@ impl<'a> Cluster<'a> {
             .sum())
     }
 
+    /// Waits until the nodes have read all that there is: what is wanted of it is delivered, or is
+    /// owed.
+    pub(crate) fn reads_all(&self) -> Result<()> {
+        let what = || "something is not committed".to_owned();
+        eventually(PATIENCE, what, || Ok(self.lag()? == 0))
+    }
+
     /// For whoever looks for the reason of a failure.
     fn state(&self) -> String {
         let query = |statement| self.services.postgres.query(&self.database, statement);

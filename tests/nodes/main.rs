@@ -9,6 +9,7 @@ mod anew;
 mod cases;
 mod cluster;
 mod cuts;
+mod limits;
 mod listeners;
 mod load;
 mod order;
@@ -41,8 +42,8 @@ fn main() -> ExitCode {
     let cases = CASES.iter().chain(cuts::CASES).chain(anew::CASES);
     let cases = cases.chain(order::CASES).chain(listeners::CASES);
     let cases = cases.chain(spread::CASES).chain(streams::CASES);
-    let cases = cases.chain(transactions::CASES).copied();
-    let trials = cases.map(|(name, case)| {
+    let cases = cases.chain(transactions::CASES).chain(limits::CASES);
+    let trials = cases.copied().map(|(name, case)| {
         let shared = Arc::clone(&shared);
         Trial::ignorable_test(name, move || match run(case, &shared) {
             Ok(Ok(())) => Ok(Completion::Completed),

@@ -13,6 +13,7 @@ pub mod architecture;
 pub mod floors;
 pub mod glossary;
 pub mod length;
+pub mod locks;
 pub mod members;
 pub mod prose;
 pub mod source;

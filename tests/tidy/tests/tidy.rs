@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use dovecast_tidy::allowed::Allowed;
 use dovecast_tidy::members::{self, Members};
 use dovecast_tidy::source::{self, Source};
-use dovecast_tidy::{Finding, absent, architecture, floors, glossary, length, prose};
+use dovecast_tidy::{Finding, absent, architecture, floors, glossary, length, locks, prose};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// Packages that a plain `cargo test` does not test, and what they need.
@@ -95,6 +95,9 @@ fn main() -> ExitCode {
     }));
     trials.push(trial("floors_are_below_all", &tree, |tree| {
         none(&floors::broken(&tree.sources, &floors::FLOORS))
+    }));
+    trials.push(trial("locks_are_checked_for_their_order", &tree, |tree| {
+        none(&locks::unchecked(&tree.sources, &locks::EXCEPTIONS))
     }));
     trials.push(trial("what_is_left_out_is_named", &tree, |tree| {
         named(&tree.members)

@@ -80,10 +80,34 @@ async fn costly_conditions_of_one_account_keep_no_other_waiting() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_exceeds_the_budget_of_an_account_comes_later_and_nothing_is_lost() {
-    // What the account may have evaluated: nothing, some of it, all.
-    for (steps, expected) in [(0, 25..=75), (4_000_000, 1..=74), (u64::MAX, 0..=0)] {
+    /// Less than a notification has.
+    const FEW_BYTES: usize = 10_000;
+    let all = EvaluatorLimits {
+        steps_of_account: u64::MAX,
+        ..EvaluatorLimits::default()
+    };
+    let of_account = |steps_of_account| EvaluatorLimits {
+        steps_of_account,
+        ..all
+    };
+    let few_bytes_of_account = EvaluatorLimits {
+        bytes_of_account: FEW_BYTES,
+        ..all
+    };
+    let few_bytes = EvaluatorLimits {
+        bytes: FEW_BYTES,
+        ..all
+    };
+    // What may wait to be evaluated: nothing, by steps or bytes, some of it, all.
+    for (limits, expected) in [
+        (of_account(0), 25..=75),
+        (of_account(4_000_000), 1..=74),
+        (few_bytes_of_account, 25..=75),
+        (few_bytes, 25..=75),
+        (all, 0..=0),
+    ] {
         let mut world = World::new();
-        world.conditions.steps_of_account = steps;
+        world.conditions = limits;
         let sink = Sink::start().await;
         let some = condition("message.l.exists(x, x == 1)");
         let none = condition("message.l.all(x, x != 1)");
@@ -109,7 +133,7 @@ async fn what_exceeds_the_budget_of_an_account_comes_later_and_nothing_is_lost()
             .await;
         }
         let deferred = deferred();
-        assert!(expected.contains(&deferred), "{deferred} of {steps}");
+        assert!(expected.contains(&deferred), "{deferred} with {limits:?}");
         // What is cheap comes at once, whatever is left.
         world.append([notification_of("a", &list(2))]).await;
         until_taken(&sink, 80).await;

@@ -44,8 +44,8 @@ pub(crate) struct Kept {
     pub(crate) is_full: bool,
     /// The most ranges that were claimed in one go.
     pub(crate) most_claimed: usize,
-    /// Endpoints of which ranges were claimed.
-    pub(crate) claimed_of: BTreeSet<EndpointId>,
+    /// Endpoints of which ranges were claimed, in the order of the claims.
+    pub(crate) claimed_of: Vec<EndpointId>,
     /// Writes that were refused.
     pub(crate) refused: usize,
     /// How long it takes to write anything down.
@@ -366,7 +366,8 @@ impl Ledger for Memory {
             }
         }
         kept.most_claimed = kept.most_claimed.max(claimed.len());
-        let of = claimed.iter().map(|range| range.id.endpoint);
+        let mut of: Vec<EndpointId> = claimed.iter().map(|range| range.id.endpoint).collect();
+        of.dedup();
         kept.claimed_of.extend(of);
         Ok(claimed)
     }

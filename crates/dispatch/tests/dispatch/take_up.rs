@@ -152,6 +152,54 @@ async fn an_endpoint_that_is_down_holds_what_is_under_way_and_is_given_the_rest_
     assert_eq!(world.ledger.made_again(), 0);
 }
 
+/// Endpoints that are down: more than are claimed for together.
+const DOWN: u128 = 60;
+/// Failures in a row that open a breaker.
+const FAILURES: usize = 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_are_up_are_taken_up_before_all_that_are_down() {
+    let mut world = World::new();
+    let (sink, failing) = (Sink::start().await, Sink::start().await);
+    let ends = records(&mut world).await;
+    failing.answer(Answer { status: 503, ..OK });
+    for number in 0..DOWN {
+        world.put(1_000 + number, &failing, |_| {});
+    }
+    world.start();
+    world.notify(20).await;
+    until("their breakers are open", || async {
+        let kept = world.ledger.kept();
+        let mut failures: BTreeMap<EndpointId, usize> = BTreeMap::new();
+        for row in kept.attempts.iter().filter(|row| !row.is_delivered) {
+            *failures.entry(row.endpoint).or_default() += 1;
+        }
+        failures.len() as u128 == DOWN && failures.values().all(|count| *count >= FAILURES)
+    })
+    .await;
+    world.put(up(0), &sink, |_| {});
+    {
+        let mut kept = world.ledger.kept();
+        for endpoint in (0..DOWN).map(|number| 1_000 + number).chain([up(0)]) {
+            for (partition, end) in (0..).zip(&ends) {
+                owe(&mut kept, endpoint, partition, (0, *end));
+            }
+        }
+        kept.claimed_of.clear();
+    }
+    until("something is claimed for each of them", || async {
+        world.ledger.kept().claimed_of.len() as u128 > DOWN
+    })
+    .await;
+    {
+        let kept = world.ledger.kept();
+        let first = kept.claimed_of.first().map(|id| id.0.as_u128());
+        assert_eq!(first, Some(up(0)), "{:?}", kept.claimed_of);
+    }
+    until_taken(&sink, RECORDS).await;
+    world.stop().await;
+}
+
 /// A topic that was dispatched once.
 const FORMER: &str = "dovecot";
 

@@ -1,6 +1,8 @@
-//! What one party of this host may use up: topics, the log, the spill directory, its addresses.
-//! Whoever has nothing to do with it goes on beside it.
+//! What one party of this host may use up: topics, the log, the spill directory, its addresses,
+//! memory. Whoever has nothing to do with it goes on beside it.
 
+#[cfg(feature = "kafka")]
+mod memory;
 mod own_address;
 mod retention;
 mod spills;

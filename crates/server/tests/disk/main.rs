@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use dovecast_testkit::Unavailable;
-use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::endpoint::{Hook, HookEndpoint};
 use dovecast_testkit::http::{Answer, Request};
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::{Builder, Server};
@@ -25,6 +25,8 @@ const REQUESTS: usize = 20;
 /// The log of SQLite is brought home before it has room for so many.
 const MOST_REQUESTS: usize = 5000;
 const NOTIFICATIONS: usize = 20;
+/// Where notifications are in the log.
+const OUTBOX: &str = "hooks.outbox";
 
 fn main() -> ExitCode {
     let trials = vec![
@@ -192,7 +194,52 @@ fn a_disk_that_is_full_for_a_while() -> Result<Result<(), Unavailable>> {
     });
     let log = world.server.server_log();
     arrived.with_context(|| format!("only {} have arrived: {log}", sink.count()))?;
+    nothing_comes_again(world.server, &sink)?;
     Ok(Ok(()))
+}
+
+/// Commits went on when there was room: a server that is started again sends what is new, and
+/// nothing of what it has sent.
+fn nothing_comes_again(mut server: Server, sink: &HookEndpoint) -> Result<()> {
+    becomes_quiet(&server)?;
+    let before = sink.count();
+    let stopped = server.stop()?;
+    ensure!(stopped.success(), "{stopped}");
+    server.start_again()?;
+    let send = ["send", "--account-id", "1", "--application", "a"];
+    server.run(send.into_iter().chain(["--event-type", "last"]))?;
+    sink.wait_for(before + 1, PATIENCE)?;
+    becomes_quiet(&server)?;
+    let new = sink.hooks_after(before);
+    let is_last = |hook: &Hook| hook.body.contains(r#""event_type":"last""#);
+    ensure!(new.len() == 1 && is_last(&new[0]), "{new:#?}");
+    Ok(())
+}
+
+/// Waits until endpoints are owed nothing, and all that was sent to them is committed.
+fn becomes_quiet(server: &Server) -> Result<()> {
+    let is_quiet = poll_until(PATIENCE, || {
+        let endpoints = listed(server, "endpoints").ok()?;
+        let owed = ["owed_deliveries", "owed_ranges"].map(|owed| sum(&endpoints, owed));
+        let topics = listed(server, "topics").ok()?;
+        let outbox = topics.iter().find(|topic| topic["topic"] == OUTBOX)?;
+        let end = sum(outbox["partitions"].as_array()?, "end");
+        let groups = listed(server, "groups").ok()?;
+        let ours = groups.into_iter().filter(|group| group["topic"] == OUTBOX);
+        let committed = sum(&ours.collect::<Vec<_>>(), "committed");
+        (owed == [Some(0); 2] && committed == end).then_some(())
+    });
+    is_quiet.with_context(|| server.server_log())
+}
+
+/// What a command lists of a server.
+fn listed(server: &Server, what: &str) -> Result<Vec<Value>> {
+    Ok(serde_json::from_str(&server.run([what, "--json"])?)?)
+}
+
+/// The sum of a number that all have; `None`: one has it not.
+fn sum(all: &[Value], name: &str) -> Option<u64> {
+    all.iter().map(|one| one[name].as_u64()).sum()
 }
 
 fn a_log_that_has_filled_the_disk() -> Result<Result<(), Unavailable>> {

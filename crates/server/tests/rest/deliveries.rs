@@ -169,17 +169,14 @@ fn a_condition_that_would_cost_too_much_is_explained_and_counted(world: &World) 
     sink.wait_for(1, ARRIVAL)?;
     let not_run = "dovecast_dispatch_conditions_not_run_total";
     world.server.metric_is(not_run, |count| count > 0.0)?;
-    let mut explain = vec!["explain", "--account-id", &number];
-    explain.extend(["--application", "a", "--event-type", "e"]);
-    explain.extend(of_message);
-    let explained = world.server.run(explain)?;
+    let told = ["the condition of an endpoint is not run", &number, &id];
+    world.server.log_with(&told)?;
+    let explain = ["explain", "--account-id", &number, "--application", "a"];
+    let explain = explain.into_iter().chain(["--event-type", "e"]);
+    let explained = world.server.run(explain.chain(of_message))?;
     let line = explained.lines().find(|line| line.starts_with(&id));
-    ensure!(
-        line.is_some_and(|line| line.ends_with(
-            "no: the condition is not run, it would cost too much on a notification of this size"
-        )),
-        "{explained}"
-    );
+    let why = "no: the condition is not run, it would cost too much on a notification of this size";
+    ensure!(line.is_some_and(|line| line.ends_with(why)), "{explained}");
     Ok(())
 }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail, ensure};
 use dovecast_store::{Changes, EndpointEdit, EndpointId, FilterSets, Store};
 
-use crate::setup::{Kind, Test, cases, create, endpoint, mail, soon};
+use crate::cuts::until;
+use crate::setup::{Kind, OpenTransaction, SLEEPING, Test, cases, create, endpoint, mail, soon};
 
 cases![
     every_change_of_an_endpoint_is_told_once,
     who_waits_is_woken_also_by_another_node,
     a_database_that_was_put_back_is_read_anew,
+    an_answer_that_comes_after_a_change_does_not_take_that_back,
     nothing_is_missed_while_many_write,
     who_is_too_far_behind_loads_everything,
     all_endpoints_are_loaded_in_pages,
@@ -104,6 +106,50 @@ async fn a_database_that_was_put_back_is_read_anew(test: Test) -> Result<()> {
     let everything = Changes::Everything { seq: seq - 1 };
     ensure!(store.changes_since(seq).await? == everything);
     Ok(())
+}
+
+/// The question that other nodes' changes are looked for with waits for a lock before it is
+/// answered, and sees what was there when it was asked.
+const SLOW_QUESTION: &str = "ALTER TABLE feed RENAME TO feed_table; \
+    CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN \
+    IF current_query() = 'SELECT seq FROM feed' THEN PERFORM pg_advisory_xact_lock(7); END IF; \
+    RETURN TRUE; END $$; \
+    CREATE VIEW feed AS SELECT * FROM feed_table WHERE slow()";
+/// Takes that lock.
+const HOLD: &str = "BEGIN; SELECT pg_advisory_lock(7)";
+/// Sessions that wait for that lock.
+const WAITING: &str =
+    "pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+
+async fn there_are(test: &Test, count: i64, sessions: &str) -> Result<()> {
+    let are_there = || Ok((test.count(sessions)? == count).then_some(()));
+    soon(until(are_there)).await?
+}
+
+async fn an_answer_that_comes_after_a_change_does_not_take_that_back(test: Test) -> Result<()> {
+    let Kind::Postgres(_) = &test.kind else {
+        // A file has no other nodes.
+        return Ok(());
+    };
+    let mut options = test.options()?;
+    options.statement_timeout = dovecast_testkit::PATIENCE;
+    let store = Store::open(&options).await?;
+    let account = store.account_seen("6089719").await?;
+    let first = soon(OpenTransaction::begin(&test, HOLD)).await??;
+    test.execute(SLOW_QUESTION)?;
+    there_are(&test, 1, WAITING).await?;
+    create(&store, &account, "a", None).await?;
+    let known = store.known_change();
+    // Its turn comes behind the question's, and before the next one's.
+    let second = soon(OpenTransaction::begin(&test, HOLD)).await??;
+    there_are(&test, 2, WAITING).await?;
+    first.end(&test)?;
+    there_are(&test, 1, SLEEPING).await?;
+    // Whoever asks again has taken note of the answer.
+    there_are(&test, 1, WAITING).await?;
+    let after = store.known_change();
+    ensure!(after >= known, "{known} has become {after}");
+    second.end(&test)
 }
 
 async fn nothing_is_missed_while_many_write(test: Test) -> Result<()> {

@@ -15,6 +15,8 @@ cases![
     a_delivery_whose_row_is_lost_is_owed_when_it_fails_or_is_given_back,
     a_range_whose_row_is_lost_is_there_again_when_it_moves_on_or_is_released,
     ranges_that_wait_are_written_again_when_the_database_has_gone_back,
+    ranges_that_wait_are_written_again_when_the_row_of_the_dispatcher_is_an_older_one,
+    ranges_that_wait_are_written_again_on_a_new_timeline_of_the_database,
     ranges_that_others_have_finished_do_not_come_back_from_who_was_taken_for_dead,
     ranges_that_are_released_while_they_are_written_again_are_free,
     a_loss_is_not_forgotten_when_the_answer_to_a_beat_does_not_come,
@@ -104,32 +106,88 @@ async fn a_range_whose_row_is_lost_is_there_again_when_it_moves_on_or_is_release
     Ok(())
 }
 
-async fn ranges_that_wait_are_written_again_when_the_database_has_gone_back(
-    test: Test,
-) -> Result<()> {
-    let store = test.open().await?;
-    store.beat(0, 5_000).await?;
+/// A dispatcher that has beaten once and works on two ranges, one of which has moved on.
+async fn with_two_ranges(store: &Store) -> Result<()> {
+    store.beat(0, 50_000).await?;
     let begun = [(range(1), 9), (range(20), 30)];
     store.record(&grown(begun)).await?;
-    store.record(&[Happened::Progress(range(20), 25)]).await?;
-    store.beat(1, 5_001).await?;
-    // Everything since the first beat is lost, and that one as well.
-    test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
-    store.beat(2, 5_002).await?;
-    soon(async {
-        while test.dump("owed_range")?.lines().count() < 2 {
-            tokio::task::yield_now().await;
-        }
-        anyhow::Ok(())
-    })
-    .await??;
-    let extents: Vec<_> = left(&test, &store)
+    let moved = Happened::Progress(range(20), 25);
+    store.record(&[moved]).await?;
+    Ok(())
+}
+
+/// Waits until the ranges of [`with_two_ranges`] are stored again, as far as each was delivered.
+async fn two_ranges_are_there_again(test: &Test, store: &Store) -> Result<()> {
+    let are_there = || {
+        let rows = test.dump("owed_range")?;
+        Ok((rows.lines().count() == 2).then_some(()))
+    };
+    soon(until(are_there)).await??;
+    let extents: Vec<_> = left(test, store)
         .await?
         .into_iter()
         .map(|range| (range.from, range.to))
         .collect();
     ensure!(extents == [(1, 9), (25, 30)], "{extents:?}");
     Ok(())
+}
+
+async fn ranges_that_wait_are_written_again_when_the_database_has_gone_back(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    with_two_ranges(&store).await?;
+    store.beat(1, 50_001).await?;
+    // Everything since the first beat is lost, and that one as well.
+    test.execute("DELETE FROM owed_range; DELETE FROM dispatcher")?;
+    store.beat(2, 50_002).await?;
+    two_ranges_are_there_again(&test, &store).await
+}
+
+async fn ranges_that_wait_are_written_again_when_the_row_of_the_dispatcher_is_an_older_one(
+    test: Test,
+) -> Result<()> {
+    let store = test.open().await?;
+    with_two_ranges(&store).await?;
+    store.beat(1, 50_001).await?;
+    // The first beat is there, and nothing that was acknowledged after it.
+    test.execute(
+        "DELETE FROM owed_range; UPDATE dispatcher SET alive_until_ms = alive_until_ms - 1",
+    )?;
+    store.beat(2, 50_002).await?;
+    two_ranges_are_there_again(&test, &store).await
+}
+
+/// What a failover leaves where every beat has reached the standby, and other commits have not.
+async fn ranges_that_wait_are_written_again_on_a_new_timeline_of_the_database(
+    test: Test,
+) -> Result<()> {
+    let Kind::Postgres(_) = &test.kind else {
+        // A file has no timelines.
+        return Ok(());
+    };
+    // Functions of `public` are found before those of PostgreSQL, by sessions from now on.
+    test.execute("CREATE TABLE wal_name (name TEXT NOT NULL)")?;
+    test.execute("INSERT INTO wal_name (name) VALUES ('000000010000000000000001')")?;
+    test.execute(
+        "CREATE FUNCTION public.pg_walfile_name(pg_lsn) RETURNS text LANGUAGE sql \
+         AS 'SELECT name FROM public.wal_name'",
+    )?;
+    test.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', \
+         current_database()); END $$",
+    )?;
+    let store = test.open().await?;
+    with_two_ranges(&store).await?;
+    store.beat(1, 50_001).await?;
+    test.execute("DELETE FROM owed_range")?;
+    // Another file of the same timeline says nothing.
+    test.execute("UPDATE wal_name SET name = '000000010000000000000002'")?;
+    store.beat(2, 50_002).await?;
+    test.execute("UPDATE wal_name SET name = '000000020000000000000002'")?;
+    ensure!(test.dump("owed_range")?.is_empty(), "nothing was lost yet");
+    store.beat(3, 50_003).await?;
+    two_ranges_are_there_again(&test, &store).await
 }
 
 async fn ranges_that_others_have_finished_do_not_come_back_from_who_was_taken_for_dead(
