@@ -14,6 +14,7 @@ pub mod floors;
 pub mod glossary;
 pub mod length;
 pub mod members;
+pub mod pages;
 pub mod prose;
 pub mod source;
 
