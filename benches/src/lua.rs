@@ -28,14 +28,12 @@ const TENTH: u64 = 100_000;
 const TENTHS: u64 = 10;
 /// Transactions that are sent before the relay is asked whether it has them.
 const SENT_AHEAD: u64 = 200;
+/// Most memory in the end, of that after the first tenth: what is more is not flat.
+const MEMORY_BAR: f64 = 1.1;
 
 /// CPU of a transaction of one mail that lmtp delivers: of Dovecot's driver, what lmtp needs more
 /// than with the framework alone; of ours, what the process of the script needs.
 pub(crate) fn throughput(world: &World) -> Result<()> {
-    if !world.has_lua() {
-        println!("\nA script's work for one mail is measured beside Dovecot 2.3 only.");
-        return Ok(());
-    }
     let framework = Side::open(world, Subject::Framework)?;
     let theirs = Side::open(world, Subject::Lua)?;
     let ours = Side::open(world, Subject::Behind(Receiver::Script))?;
@@ -65,22 +63,37 @@ pub(crate) fn throughput(world: &World) -> Result<()> {
     }
     print_head(
         &format!("A script's work for one mail, blocks of {MAILS}"),
-        &["where", "CPU us", "transactions per CPU second"],
+        &[
+            "where",
+            "CPU us",
+            "transactions per CPU second",
+            "bar: as many as Dovecot's driver",
+        ],
     );
-    for (name, values) in [
-        ("Dovecot's driver, in lmtp", of_theirs),
-        ("the process of the script", of_ours),
-        ("plugin, server and script together", of_all),
+    let [theirs, ours, all] = [of_theirs, of_ours, of_all].map(Median::of);
+    for (name, median, bar) in [
+        ("Dovecot's driver, in lmtp", theirs, ""),
+        (
+            "the process of the script",
+            ours,
+            verdict(ours.value <= theirs.value),
+        ),
+        ("plugin, server and script together", all, ""),
     ] {
-        let median = Median::of(values);
         let rate = 1e6 / median.value.max(f64::MIN_POSITIVE);
         print_row(&[
             name.to_owned(),
             format!("{median:.1}"),
             format!("{rate:.0}"),
+            bar.to_owned(),
         ]);
     }
     Ok(())
+}
+
+/// Word for a bar.
+fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "missed" }
 }
 
 /// Mails for one user of one Dovecot.
@@ -121,10 +134,16 @@ pub(crate) fn memory(rounds: Option<usize>) -> Result<()> {
     let mut client = Client::new(options(&server, "lmtp"));
     print_head(
         "Memory of a script's process",
-        &["transactions", "process, PSS kB", "server, PSS kB"],
+        &[
+            "transactions",
+            "process, PSS kB",
+            "server, PSS kB",
+            &format!("process, bar {MEMORY_BAR} of the first {TENTH}"),
+        ],
     );
     let tenths = rounds.map_or(TENTHS, |rounds| rounds as u64);
     let mut sent = 0;
+    let mut first_kb = None;
     for tenth in 0..=tenths {
         // The process is there after the first.
         let wanted = (tenth * TENTH).max(1);
@@ -143,10 +162,20 @@ pub(crate) fn memory(rounds: Option<usize>) -> Result<()> {
             is_all.then_some(())
         });
         handled.context("the script does not get all transactions")?;
+        let process_kb = Memory::of(host_of(&server)?)?.pss_kb;
+        // What is loaded with the first of all is no part of what grows.
+        if tenth == 1 {
+            first_kb = Some(process_kb);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "memory of a process")]
+        let is_flat = |first: u64| process_kb as f64 <= first as f64 * MEMORY_BAR;
+        let first_kb = first_kb.filter(|_| tenth > 1);
+        let bar = first_kb.map_or("", |first| verdict(is_flat(first)));
         print_row(&[
             wanted.to_string(),
-            Memory::of(host_of(&server)?)?.pss_kb.to_string(),
+            process_kb.to_string(),
             Memory::of(server.pid())?.pss_kb.to_string(),
+            bar.to_owned(),
         ]);
     }
     Ok(())

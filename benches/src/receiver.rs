@@ -1,5 +1,5 @@
 //! Receivers behind a server, of the drivers that are Dovecot's own: a script that works, and ones
-//! that are slow, dead or loop, which mail must not notice.
+//! that are slow, dead, sleep or loop, which mail must not notice.
 
 use std::fmt::{self, Write as _};
 use std::fs::Permissions;
@@ -21,6 +21,13 @@ const SLOW: Duration = Duration::from_secs(5);
 const LOOPS: &str = "\
 function dovecot_lua_notify_begin_txn(user) return {} end
 function dovecot_lua_notify_event_message_new(ctx, event) while true do end end
+function dovecot_lua_notify_end_txn(ctx, success) end
+";
+
+/// A script that sleeps at each mail, for as long as a slow end-point takes.
+const SLEEPS: &str = "\
+function dovecot_lua_notify_begin_txn(user) return {} end
+function dovecot_lua_notify_event_message_new(ctx, event) os.execute('sleep 5') end
 function dovecot_lua_notify_end_txn(ctx, success) end
 ";
 
@@ -56,6 +63,8 @@ pub(crate) enum Receiver {
     DeadOx,
     /// A Lua script that loops for ever.
     LoopingScript,
+    /// A Lua script that sleeps at each mail.
+    SleepingScript,
     /// A Lua script that works.
     Script,
 }
@@ -73,6 +82,7 @@ impl fmt::Display for Receiver {
             Self::SlowOx => "relay, full, ox that takes 5 s",
             Self::DeadOx => "relay, full, ox that is dead",
             Self::LoopingScript => "relay, full, lua that loops",
+            Self::SleepingScript => "relay, full, lua that sleeps 5 s",
             Self::Script => "relay, full, lua",
         })
     }
@@ -80,11 +90,12 @@ impl fmt::Display for Receiver {
 
 impl Receiver {
     /// Receivers that mail must not notice, and nobody.
-    pub(crate) const MEASURED: [Self; 4] = [
+    pub(crate) const MEASURED: [Self; 5] = [
         Self::Nobody,
         Self::SlowOx,
         Self::DeadOx,
         Self::LoopingScript,
+        Self::SleepingScript,
     ];
 
     /// Options of the plugin's driver instance that all drivers are content with.
@@ -117,6 +128,7 @@ impl Receiver {
                 _script: None,
             },
             Self::LoopingScript => lua(LOOPS)?,
+            Self::SleepingScript => lua(SLEEPS)?,
             Self::Script => lua(WORKS)?,
         })
     }

@@ -210,16 +210,10 @@ impl World {
         subjects.extend(Relays::STATES.map(Subject::Relay));
         subjects.extend((0..self.variants.len()).map(Subject::Variant));
         subjects.retain(|subject| self.is_wanted(*subject));
-        subjects.retain(|subject| *subject != Subject::EmptyLua || self.has_lua());
         for (i, variant) in self.variants.iter().enumerate() {
             println!("variant {}: {variant:?}", i + 1);
         }
         subjects
-    }
-
-    /// Whether scripts here are some for this Dovecot's driver: 2.4's wants others.
-    pub(crate) fn has_lua(&self) -> bool {
-        self.on == Installation::default()
     }
 
     /// The subjects of which one is compared with [`Receiver::Nobody`].
@@ -371,6 +365,7 @@ impl World {
 fn with_script(builder: Builder, script: &NamedTempFile) -> Builder {
     builder
         .extra_mail_plugins("mail_lua push_notification_lua")
+        .file(script.path())
         .driver(&format!("lua:file={}", script.path().display()))
 }
 

@@ -142,13 +142,46 @@ impl Script {
     }
 }
 
-/// A Dovecot that has the driver `lua` with this script, beside the plugin.
-fn with_their_driver(builder: Builder, script: &Script) -> Builder {
+/// A Dovecot that has the driver `lua` with this script.
+pub(crate) fn with_their_driver(builder: Builder, script: &Script) -> Builder {
+    let driver = format!("lua:file={}", script.path().display());
+    with_their_plugins(builder, script).driver(&driver)
+}
+
+fn with_their_plugins(builder: Builder, script: &Script) -> Builder {
     builder
         .extra_mail_plugins("mail_lua push_notification_lua")
         .file(script.path())
         .file(script.out())
-        .driver(&format!("lua:file={}", script.path().display()))
+}
+
+/// A setting that a script reads, and its value.
+const SETTING: (&str, &str) = ("push_lua_word", "told-by-dovecot");
+
+/// [`RECORDER`] that writes down the setting, too, as either Dovecot has scripts read it.
+fn reader() -> String {
+    let (name, _) = SETTING;
+    let init = format!(
+        "local word\nfunction script_init(settings) word = settings and settings.{name} return 0 end"
+    );
+    let script = RECORDER.replace("function script_init() return 0 end", &init);
+    let read = format!("user.gid, word or user:plugin_getenv('{name}'))");
+    script.replace("user.gid)", &read)
+}
+
+/// A Dovecot that has the driver `lua` with this script, and the setting.
+fn with_their_setting(on: Installation, builder: Builder, script: &Script) -> Builder {
+    let (name, value) = SETTING;
+    match on.series() {
+        Series::V2_3 => with_their_driver(builder, script).plugin_setting(name, value),
+        Series::V2_4 => {
+            let block = format!(
+                "push_notification script {{\n  driver = lua\n  lua_file = {}\n  lua_settings {{\n    {name} = {value}\n  }}\n}}",
+                script.path().display()
+            );
+            with_their_plugins(builder, script).config(&block)
+        }
+    }
 }
 
 /// What Dovecot's driver has written, which may be in a chroot.
@@ -221,20 +254,18 @@ fn block(script: &Script) -> String {
     )
 }
 
-fn a_script_is_called_as_dovecots_driver_calls_it(on: Installation) -> Result<()> {
-    let (of_theirs, of_ours) = (Script::new(RECORDER)?, Script::new(RECORDER)?);
-    let builder = with_plugin(on, Build::Dev)?.relay().driver(PLUGIN);
-    let dovecot = with_their_driver(builder, &of_theirs).start()?;
-    let server = server_for(&dovecot).config(&block(&of_ours)).start()?;
-    session(&dovecot)?;
-    let last = "mailbox=crate name=MailboxDelete";
-    of_ours.says(last, 1)?;
-    of_ours.says("end 0 true", 1)?;
-    let expected = comparable(theirs(&dovecot, &of_theirs)?);
-    let ours = || comparable(of_ours.said());
+/// What a [`session`] ends with, but for the end of the transaction.
+const LAST: &str = "mailbox=crate name=MailboxDelete";
+
+/// Waits until our driver has called a script as often as Dovecot's has, and compares.
+fn agree(theirs: Vec<String>, script: &Script, server: &Server) -> Result<()> {
+    let expected = comparable(theirs);
+    script.says(LAST, 1)?;
+    script.says("end 0 true", 1)?;
+    let ours = || comparable(script.said());
     process::poll_until(ARRIVAL, || (ours().len() >= expected.len()).then_some(()));
     let ours = ours();
-    ensure!(expected.iter().any(|line| line == last), "{expected:#?}");
+    ensure!(expected.iter().any(|line| line == LAST), "{expected:#?}");
     ensure!(
         expected == ours,
         "Dovecot's: {expected:#?}\nours: {ours:#?}\n{}",
@@ -243,31 +274,59 @@ fn a_script_is_called_as_dovecots_driver_calls_it(on: Installation) -> Result<()
     Ok(())
 }
 
-/// What `dovecast import-dovecot` prints of the configuration of a Dovecot that runs this script.
+fn a_script_is_called_as_dovecots_driver_calls_it(on: Installation) -> Result<()> {
+    let (of_theirs, of_ours) = (Script::new(RECORDER)?, Script::new(RECORDER)?);
+    let builder = with_plugin(on, Build::Dev)?.relay().driver(PLUGIN);
+    let dovecot = with_their_driver(builder, &of_theirs).start()?;
+    let server = server_for(&dovecot).config(&block(&of_ours)).start()?;
+    session(&dovecot)?;
+    of_ours.says(LAST, 1)?;
+    agree(theirs(&dovecot, &of_theirs)?, &of_ours, &server)
+}
+
+/// What `dovecast import-dovecot` prints of the configuration of a Dovecot that runs this script:
+/// of a file, and of standard input.
 fn imported(on: Installation, dovecot: &Dovecot, server: &Server) -> Result<String> {
     let printed = dovecot.dir().join("doveconf.txt");
     fs::write(&printed, dovecot.doveconf()?)?;
     let toml = server.run(["import-dovecot", &printed.display().to_string()])?;
     ensure!(toml.contains("driver = \"lua"), "{on:?}: {toml}");
+    for arguments in [&["import-dovecot", "-"][..], &["import-dovecot"]] {
+        let mut command = server.command(arguments);
+        let output = command.stdin(fs::File::open(&printed)?).output()?;
+        ensure!(output.status.success(), "{arguments:?}: {output:?}");
+        let read = String::from_utf8(output.stdout)?;
+        ensure!(read == toml, "{arguments:?}: {read}\nthe file: {toml}");
+    }
     Ok(toml)
 }
 
 fn what_was_imported_of_a_dovecot_runs_its_script(on: Installation) -> Result<()> {
-    let script = Script::new(RECORDER)?;
+    let script = Script::new(&reader())?;
     let builder = with_plugin(on, Build::Dev)?.relay().driver(PLUGIN);
-    let dovecot = with_their_driver(builder, &script).start()?;
+    let mut dovecot = with_their_setting(on, builder, &script).start()?;
     let plain = server_for(&dovecot).prepare()?;
     let toml = imported(on, &dovecot, &plain)?;
     if on.series() == Series::V2_3 {
         ensure!(toml.contains("userdb=uid,gid,home"), "{toml}");
     }
+    session(&dovecot)?;
+    dovecot.stop()?;
+    let expected = theirs(&dovecot, &script)?;
+    let (_, value) = SETTING;
+    ensure!(
+        expected.iter().any(|line| line.ends_with(value)),
+        "{expected:#?}"
+    );
+    drop(dovecot);
+    // Where Dovecot is in no chroot it has written where ours writes.
+    fs::write(script.out(), "")?;
     let dovecot = with_plugin(on, Build::Dev)?
         .relay()
         .driver(PLUGIN)
         .start()?;
-    let _server = server_for(&dovecot).config(&toml).start()?;
-    deliver_all(&dovecot, &MAILS)?;
+    let server = server_for(&dovecot).config(&toml).start()?;
     // Dovecot's driver is not there any more.
-    script.says("INBOX 3.0 3.0", 1)?;
-    Ok(())
+    session(&dovecot)?;
+    agree(expected, &script, &server)
 }

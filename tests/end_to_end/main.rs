@@ -22,6 +22,7 @@ mod mail_push;
 mod mail_push_tls;
 mod mail_sources;
 mod options;
+mod own_dlog;
 mod own_drivers;
 mod ox;
 mod processes;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         options::cases(),
         lua::cases(),
         lua_faults::cases(),
+        own_dlog::cases(),
         own_drivers::cases(),
         ox::cases(),
         push_docs::cases(),

@@ -29,6 +29,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Messages of which one has its first request refused, at the endpoint that fails now and then.
 const REFUSED_ONCE: u64 = 7;
 
+/// Owed deliveries, owed ranges and dead letters, as `1|2|3`.
+pub(crate) const OWED: &str = "SELECT (SELECT count(*) FROM owed), \
+     (SELECT count(*) FROM owed_range), (SELECT count(*) FROM dead_letter)";
+
 /// What all nodes of all cases use.
 pub(crate) struct Services {
     pub(crate) kafka: RealKafka,
@@ -271,11 +275,8 @@ impl<'a> Cluster<'a> {
         again(&self.good) + again(&self.bad)
     }
 
-    /// Owed deliveries, owed ranges, dead letters.
     fn owed(&self) -> Result<String> {
-        let counts = "SELECT (SELECT count(*) FROM owed), (SELECT count(*) FROM owed_range), \
-             (SELECT count(*) FROM dead_letter)";
-        self.query(counts)
+        self.query(OWED)
     }
 
     /// What a statement answers in the database of the nodes.
@@ -284,17 +285,8 @@ impl<'a> Cluster<'a> {
         Ok(answer.trim().to_owned())
     }
 
-    /// Records that the group has not committed.
     fn lag(&self) -> Result<u64> {
-        let log = self.log()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let groups = runtime.block_on(log.groups())?;
-        let ours = groups.iter().filter(|group| group.group == self.account);
-        Ok(ours
-            .map(|group| group.end.saturating_sub(group.committed))
-            .sum())
+        lag(&self.log()?, &self.account)
     }
 
     /// Waits until the nodes have read all that there is: what is wanted of it is delivered, or is
@@ -324,6 +316,18 @@ impl<'a> Cluster<'a> {
             logs.join("\n----\n")
         )
     }
+}
+
+/// Records that a group has not committed.
+pub(crate) fn lag(log: &KafkaLog, name: &str) -> Result<u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let groups = runtime.block_on(log.groups())?;
+    let ours = groups.iter().filter(|group| group.group == name);
+    Ok(ours
+        .map(|group| group.end.saturating_sub(group.committed))
+        .sum())
 }
 
 fn ask(node: &Server, request: Request, token: &str, body: &Value) -> Result<Value> {

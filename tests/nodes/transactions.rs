@@ -1,5 +1,5 @@
 //! Mailbox transactions that a script of each of three nodes gets: whatever is killed, each of them
-//! is handled whole, and those of a user in order.
+//! is handled whole, and those of a user in order; in the end nothing is owed, dead or uncommitted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use dovecast_testkit::{clock, process};
 use uuid::Uuid;
 
 use crate::cases::cases;
-use crate::cluster::{NODES, PARTITIONS, PATIENCE, Services, eventually};
+use crate::cluster::{NODES, OWED, PARTITIONS, PATIENCE, Services, eventually, lag};
 use crate::load::{KEYS, Load};
 
 cases![transactions_are_handled_in_order_whatever_is_killed];
@@ -84,20 +84,36 @@ fn uids(number: u32) -> String {
     uids.collect::<Vec<_>>().join(",")
 }
 
-/// The transactions of each user, in the order in which they were handled for the first time.
-fn handled(out: &Path) -> Result<BTreeMap<String, Vec<String>>> {
-    let mut handled: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let text = fs::read_to_string(out).unwrap_or_default();
-    for line in text.lines() {
-        let (user, rest) = line.split_once(' ').context("no user")?;
-        let (uids, success) = rest.split_once(' ').context("no end")?;
-        ensure!(success == "true", "{line}");
-        let of_user = handled.entry(user.to_owned()).or_default();
-        if !of_user.iter().any(|one| one == uids) {
-            of_user.push(uids.to_owned());
+/// What scripts have handled.
+#[derive(Default)]
+struct Handled {
+    /// The transactions of each user, in the order in which they were handled for the first time.
+    by_user: BTreeMap<String, Vec<String>>,
+    /// How often one was handled that had been handled before.
+    again: usize,
+}
+
+impl Handled {
+    fn read(out: &Path) -> Result<Self> {
+        let mut handled = Self::default();
+        let text = fs::read_to_string(out).unwrap_or_default();
+        for line in text.lines() {
+            let (user, rest) = line.split_once(' ').context("no user")?;
+            let (uids, success) = rest.split_once(' ').context("no end")?;
+            ensure!(success == "true", "{line}");
+            let of_user = handled.by_user.entry(user.to_owned()).or_default();
+            if of_user.iter().any(|one| one == uids) {
+                handled.again += 1;
+            } else {
+                of_user.push(uids.to_owned());
+            }
         }
+        Ok(handled)
     }
-    Ok(handled)
+
+    fn transactions(&self) -> usize {
+        self.by_user.values().map(Vec::len).sum()
+    }
 }
 
 /// Kills the process of a node's script.
@@ -123,10 +139,11 @@ fn transactions_are_handled_in_order_whatever_is_killed(services: &mut Services)
         let node = services.node(number, (name, &database), &more)?;
         nodes.push(node.start()?);
     }
-    let log = KafkaLog::connect(&KafkaOptions {
+    let kafka = KafkaOptions {
         brokers: services.kafka.bootstrap_plaintext(),
         properties: Vec::new(),
-    })?;
+    };
+    let log = KafkaLog::connect(&kafka)?;
     let load = Load::of(log, AT_A_TIME, move |number| transaction(name, number))?;
     let handles = |node: &Server| {
         let transactions = "dovecast_lua_transactions_total{block=\"teller\"}";
@@ -151,13 +168,27 @@ fn transactions_are_handled_in_order_whatever_is_killed(services: &mut Services)
     nodes[0].kill()?;
     nodes[0].start_again()?;
     let sent = load.stop()?;
-    let count = || Ok::<_, anyhow::Error>(handled(&out)?.values().map(Vec::len).sum::<usize>());
+    let count = || Handled::read(&out).map(|handled| handled.transactions());
     let what = || format!("{:?} of {sent} transactions are handled", count());
     eventually(PATIENCE, what, || Ok(count()? >= sent as usize))?;
-    for (user, transactions) in handled(&out)? {
+    // The owed and the dead, and what is not committed.
+    let log = KafkaLog::connect(&kafka)?;
+    let left = || -> Result<(String, u64)> {
+        let owed = services.postgres.query(&database, OWED)?;
+        Ok((owed.trim().to_owned(), lag(&log, name)?))
+    };
+    let what = || format!("nothing is left: {:?}", left());
+    eventually(PATIENCE, what, || Ok(left()? == ("0|0|0".to_owned(), 0)))?;
+    let handled = Handled::read(&out)?;
+    for (user, transactions) in &handled.by_user {
         let made = (0_u32..).map(uids).take(transactions.len());
         let made: Vec<String> = made.collect();
-        ensure!(transactions == made, "{user}: {transactions:?}");
+        ensure!(*transactions == made, "{user}: {transactions:?}");
     }
+    ensure!(handled.transactions() == sent as usize, "{sent} were sent");
+    println!(
+        "{name}: {sent} transactions, {} handled again",
+        handled.again
+    );
     Ok(())
 }

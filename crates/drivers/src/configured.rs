@@ -15,6 +15,7 @@ mod ox;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -183,6 +184,16 @@ pub enum BlockError {
         /// What is wrong with it.
         error: OptionError,
     },
+}
+
+/// Names of the options of all kinds: the kind, and each name that one of its options has, without
+/// what the name of the driver says.
+pub fn option_names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KINDS.iter().flat_map(|kind| {
+        let options = kind.options.iter();
+        let names = options.flat_map(|(name, others)| [slice::from_ref(name), *others].concat());
+        names.map(move |name| (kind.name, name))
+    })
 }
 
 fn names() -> String {

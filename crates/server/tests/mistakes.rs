@@ -170,6 +170,32 @@ fn what_the_start_refuses_the_check_refuses() {
             "[mail_push.apns]\nkey_file = '/nowhere/key.p8'\nkey_id = 'ABCDE12345'\nteam_id = 'TEAM567890'\ntopic = 'org/x y'",
             "`mail_push.apns.topic` is not the name of an application",
         ),
+        (
+            "[push_notification.a]\ndriver = 'oxx'",
+            "[push_notification.a] driver: Unknown push notification driver: oxx, expected one of `dlog`",
+        ),
+        (
+            "[push_notification.a]\ndriver = 'ox'\nox_url = 'http://h/'\nox_urls = 'x'",
+            "[push_notification.a] ox_urls: unknown option, expected one of `url`",
+        ),
+        (
+            "[push_notification.a]\ndriver = 'dlog:url=x'",
+            "[push_notification.a] url: unknown option, `dlog` has none",
+        ),
+        (
+            "[push_notification.a]\ndriver = 'ox'\nox_user_from_metadata = true",
+            "[push_notification.a] url: push_notification_ox_url is missing or empty",
+        ),
+        #[cfg(feature = "lua")]
+        (
+            "[push_notification.a]\ndriver = 'lua'",
+            "[push_notification.a] file: No file in config and no push_notification_lua_script_file set",
+        ),
+        #[cfg(feature = "lua")]
+        (
+            "[push_notification.a]\ndriver = 'lua'\nlua_file = '/nowhere/push.lua'",
+            "[push_notification.a] lua_file: Lua script '/nowhere/push.lua': cannot open /nowhere/push.lua: No such file",
+        ),
         #[cfg(feature = "kafka")]
         (
             "[log]\nkind = 'kafka'\n[kafka.properties]\n'linger.mss' = 7",

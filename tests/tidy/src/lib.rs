@@ -15,6 +15,7 @@ pub mod glossary;
 pub mod length;
 pub mod locks;
 pub mod members;
+pub mod pages;
 pub mod prose;
 pub mod source;
 

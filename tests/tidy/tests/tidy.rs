@@ -3,6 +3,7 @@
 //! `UPDATE_TIDY=1 cargo test --package dovecast-tidy` writes the lists of what is allowed anew; see
 //! CONTRIBUTING.md.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use dovecast_tidy::allowed::Allowed;
 use dovecast_tidy::members::{self, Members};
 use dovecast_tidy::source::{self, Source};
-use dovecast_tidy::{Finding, absent, architecture, floors, glossary, length, locks, prose};
+use dovecast_tidy::{Finding, absent, architecture, floors, glossary, length, locks, pages, prose};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// Packages that a plain `cargo test` does not test, and what they need.
@@ -99,6 +100,11 @@ fn main() -> ExitCode {
     trials.push(trial("locks_are_checked_for_their_order", &tree, |tree| {
         none(&locks::unchecked(&tree.sources, &locks::EXCEPTIONS))
     }));
+    trials.push(trial("each_driver_has_its_page", &tree, |_| {
+        let root = source::root();
+        let index = fs::read_to_string(root.join(pages::INDEX))?;
+        none(&pages::check(&index, &files(&root.join(pages::PAGES))?))
+    }));
     trials.push(trial("what_is_left_out_is_named", &tree, |tree| {
         named(&tree.members)
     }));
@@ -141,6 +147,14 @@ fn left_out((name, needs): (&'static str, &'static str)) -> Trial {
         );
         Ok(Completion::ignored_with(format!("needs {needs}")))
     })
+}
+
+/// Names of the files of a directory.
+fn files(directory: &Path) -> Result<BTreeSet<String>> {
+    let name = |entry: std::io::Result<fs::DirEntry>| -> Result<String> {
+        Ok(entry?.file_name().to_string_lossy().into_owned())
+    };
+    fs::read_dir(directory)?.map(name).collect()
 }
 
 /// Fails where something was found.

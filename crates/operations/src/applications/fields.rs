@@ -149,7 +149,10 @@ impl Reading {
                 return String::new();
             }
             Some(Value::Null) => {
-                self.refuse(pointer, "can't be blank: null is no text, unless it is in quotes");
+                self.refuse(
+                    pointer,
+                    "can't be blank: null is no text, unless it is in quotes",
+                );
                 return String::new();
             }
             None => String::new(),

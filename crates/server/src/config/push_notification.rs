@@ -170,7 +170,14 @@ fn fetched(block: &Block, absent: Absent) -> Result<Block> {
 
 #[cfg(test)]
 mod tests {
+    use dovecast_drivers::configured::option_names;
+
     use super::*;
+
+    const PAGES: [&str; 2] = [
+        include_str!("../../../../docs/drivers/dovecot.md"),
+        include_str!("../../../../docs/drivers/lua.md"),
+    ];
 
     /// The configurations that a page shows.
     fn shown(page: &str) -> Vec<&str> {
@@ -182,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_the_page_shows_is_a_configuration_and_every_option_is_shown() {
-        let page = include_str!("../../../../docs/drivers/dovecot.md");
+        let [page, _] = PAGES;
         let dir = tempfile::tempdir().expect("a directory");
         let here = format!("{}/", dir.path().display());
         // Whatever the system trusts.
@@ -198,7 +205,8 @@ mod tests {
             let drivers = config.configured_drivers(&Sockets::default());
             kinds.extend(drivers.expect(example).iter().map(|driver| driver.kind));
         }
-        assert_eq!(kinds, ["ox", "dlog", "ox", "ox", "ox"]);
+        let expected = ["ox", "dlog", "ox", "ox", "ox", "dlog", "ox", "ox", "ox"];
+        assert_eq!(kinds, expected);
         let table = page.lines().filter(|line| line.starts_with("| `"));
         let options = table.flat_map(|row| row.split('|').skip(1).take(2));
         let options: Vec<_> = options.filter_map(|cell| cell.split('`').nth(1)).collect();
@@ -212,10 +220,55 @@ mod tests {
         }
     }
 
+    /// Keys that the examples have in blocks of a kind, as they are written there.
+    fn keys_shown(kind: &str) -> Vec<String> {
+        let mut keys = Vec::new();
+        for example in PAGES.into_iter().flat_map(shown) {
+            let file: toml::Table = toml::from_str(example).expect(example);
+            let section = file.get("push_notification");
+            let section = section.and_then(toml::Value::as_table).expect(example);
+            for (name, block) in section {
+                let Some(block) = block.as_table() else {
+                    continue;
+                };
+                let drivers = ["driver", "push_notification_driver"];
+                let driver = drivers.iter().find_map(|key| block.get(*key)?.as_str());
+                let driver = driver.unwrap_or(name);
+                let (of, behind) = driver.split_once(':').unwrap_or((driver, ""));
+                if of == kind {
+                    let behind = behind.split_ascii_whitespace();
+                    let behind = behind.filter_map(|option| option.split('=').next());
+                    keys.extend(behind.map(str::to_owned));
+                    keys.extend(block.keys().cloned());
+                }
+            }
+        }
+        keys
+    }
+
+    #[test]
+    fn each_name_of_an_option_has_an_example() {
+        for (kind, name) in option_names() {
+            let keys = keys_shown(kind);
+            let of_kind = format!("{kind}_");
+            let is_it = |key: &String| {
+                let bare = key.strip_prefix("push_notification_").unwrap_or(key);
+                bare.strip_prefix(&of_kind).unwrap_or(bare) == name
+            };
+            assert!(keys.iter().any(is_it), "no `{name}` of {kind} in {keys:?}");
+        }
+        let spellings = ["url", "ox_url", "push_notification_ox_url"];
+        let (ox, dlog) = (keys_shown("ox"), keys_shown("dlog"));
+        for key in spellings.iter().chain(&ELSEWHERE) {
+            assert!(ox.iter().any(|shown| shown == key), "no `{key}` in {ox:?}");
+        }
+        assert_eq!(dlog, ["driver"]);
+    }
+
     #[cfg(feature = "lua")]
     #[test]
     fn what_the_page_of_lua_shows_is_a_configuration_and_every_option_is_shown() {
-        let page = include_str!("../../../../docs/drivers/lua.md");
+        let [_, page] = PAGES;
         let dir = tempfile::tempdir().expect("a directory");
         for script in ["push.lua", "all.lua"] {
             std::fs::write(dir.path().join(script), "").expect("a script");
