@@ -45,7 +45,7 @@ fn what_comes_in_a_topic_that_was_made_anew_arrives_and_what_is_gone_is_counted(
     let gone = || Ok(cluster.count(0, "dovecast_dispatch_missing_records_total")? == 300);
     eventually(PATIENCE, || "300 are counted as missing".to_owned(), gone)?;
     let told = "an endpoint owes records that the log does not have";
-    cluster.nodes[0].log_with(&[told, &id, TOPIC])?;
+    cluster.nodes[0].log_with(&[told, id, TOPIC])?;
     Ok(())
 }
 

@@ -152,7 +152,7 @@ fn a_filter_changed_on_one_node_counts_on_the_other(services: &mut Services) -> 
         .enable_all()
         .build()?;
     let mut next = 1_000_000;
-    let mut send = |level: usize| -> Result<Range<u32>> {
+    let mut append_each = |level: usize| -> Result<Range<u32>> {
         let numbers = next..next + EACH;
         next = numbers.end;
         let of_level = |number| notification(&cluster.account, LEVELS[level], number);
@@ -170,14 +170,14 @@ fn a_filter_changed_on_one_node_counts_on_the_other(services: &mut Services) -> 
         // do when nothing of all partitions is left out.
         let know = || "both nodes go by the filter".to_owned();
         eventually(PATIENCE, know, || {
-            let sent = send(level)?;
+            let sent = append_each(level)?;
             cluster.reads_all()?;
             Ok(have_come(&sent))
         })?;
         let before = [cluster.delivered(0)?, cluster.delivered(1)?];
-        let (wanted, unwanted) = (send(level)?, send(1 - level)?);
-        let come = || format!("{wanted:?} come");
-        eventually(PATIENCE, come, || Ok(have_come(&wanted)))?;
+        let (wanted, unwanted) = (append_each(level)?, append_each(1 - level)?);
+        let what = || format!("{wanted:?} come");
+        eventually(PATIENCE, what, || Ok(have_come(&wanted)))?;
         cluster.reads_all()?;
         let came = messages(&sink.hooks());
         let stray: Vec<u32> = unwanted.filter(|n| came.contains_key(n)).collect();

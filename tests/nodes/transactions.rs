@@ -179,16 +179,13 @@ fn transactions_are_handled_in_order_whatever_is_killed(services: &mut Services)
     };
     let what = || format!("nothing is left: {:?}", left());
     eventually(PATIENCE, what, || Ok(left()? == ("0|0|0".to_owned(), 0)))?;
-    let handled = Handled::read(&out)?;
-    for (user, transactions) in &handled.by_user {
+    let all = Handled::read(&out)?;
+    for (user, transactions) in &all.by_user {
         let made = (0_u32..).map(uids).take(transactions.len());
         let made: Vec<String> = made.collect();
         ensure!(*transactions == made, "{user}: {transactions:?}");
     }
-    ensure!(handled.transactions() == sent as usize, "{sent} were sent");
-    println!(
-        "{name}: {sent} transactions, {} handled again",
-        handled.again
-    );
+    ensure!(all.transactions() == sent as usize, "{sent} were sent");
+    println!("{name}: {sent} transactions, {} handled again", all.again);
     Ok(())
 }
