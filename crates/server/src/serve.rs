@@ -11,7 +11,6 @@ mod directories;
 pub(crate) mod http;
 mod listeners;
 pub(crate) mod logging;
-mod readiness;
 mod service_manager;
 mod signals;
 mod state;
@@ -192,7 +191,6 @@ impl Parts {
             #[cfg(feature = "kafka")]
             shipper: shipper.clone(),
             stopping: stopping.clone(),
-            readiness: Arc::default(),
             sockets,
             drivers: drivers.clone(),
             ox: ox.guesses(),

@@ -13,9 +13,13 @@ use rdkafka::producer::{
     BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
 };
 use rdkafka::types::RDKafkaErrorCode as Code;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 type Producer = ThreadedProducer<Context>;
+
+/// Attempts that ask at the same time whether the cluster has a topic: each takes one of the threads
+/// that everything else waits on, too, for as long as the cluster does not answer.
+const ASKED_AT_ONCE: usize = 4;
 
 /// A record on its way.
 pub(super) struct Outgoing<'a> {
@@ -112,6 +116,8 @@ pub(super) struct Producers {
     config: ClientConfig,
     current: Mutex<Current>,
     trouble: Arc<Trouble>,
+    /// Places of those who ask for a topic.
+    asking: Arc<Semaphore>,
 }
 
 enum Current {
@@ -127,6 +133,7 @@ impl Producers {
             config,
             current: Mutex::new(Current::None),
             trouble: Arc::default(),
+            asking: Arc::new(Semaphore::new(ASKED_AT_ONCE)),
         }
     }
 
@@ -191,7 +198,12 @@ impl Producers {
             return false;
         };
         let topic = topic.to_owned();
+        // Fails only where the semaphore is closed, which it never is.
+        let Ok(place) = Arc::clone(&self.asking).acquire_owned().await else {
+            return false;
+        };
         let asked = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let metadata = producer
                 .client()
                 .fetch_metadata(Some(&topic), timeout)

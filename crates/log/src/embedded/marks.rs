@@ -43,6 +43,13 @@ impl Embedded {
         Ok(value)
     }
 
+    /// Whether records can be written, which is tried.
+    pub async fn takes_writes(&self) -> bool {
+        let (reply, done) = oneshot::channel();
+        let sent = self.handle.send(Command::Probe { reply }).await;
+        sent.is_ok() && matches!(done.await, Ok(Ok(())))
+    }
+
     /// Forgets a mark.
     pub async fn forget_mark(&self, name: &str) -> Result<(), LogError> {
         let (reply, done) = oneshot::channel();
@@ -51,6 +58,14 @@ impl Embedded {
             .send(Command::ForgetMark { name, reply })
             .await?;
         done.await.map_err(|_| LogError::Closed)?
+    }
+}
+
+/// What is written in order to see whether anything can be.
+pub(super) fn probe() -> Mark {
+    Mark {
+        name: "probe".to_owned(),
+        value: random(),
     }
 }
 

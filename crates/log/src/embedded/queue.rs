@@ -108,6 +108,7 @@ impl Queue {
                 }
                 Command::Commit { .. }
                 | Command::ForgetMark { .. }
+                | Command::Probe { .. }
                 | Command::CreateTopics { .. }
                 | Command::RemoveTopic(_) => {}
             }

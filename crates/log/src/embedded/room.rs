@@ -53,8 +53,7 @@ impl Writer {
                 "the log takes no records: its file system has little room left, which is kept for what makes room"
             );
         }
-        let errors = &self.shared.counters.errors;
-        errors.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.failed();
         let (grow, rest): (Vec<_>, Vec<_>) = commands.into_iter().partition(Command::grows);
         for command in grow {
             let place = place.clone();

@@ -1,7 +1,7 @@
 //! What the log has counted since it was opened.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::Appended;
@@ -18,6 +18,8 @@ pub(super) struct Counters {
     pub(super) appended: AtomicU64,
     pub(super) duplicates: AtomicU64,
     pub(super) errors: AtomicU64,
+    /// Whether the last records could not be written.
+    pub(super) is_failing: AtomicBool,
     pub(super) damaged: AtomicU64,
     pub(super) retention_errors: AtomicU64,
     pub(super) removed: AtomicU64,
@@ -26,6 +28,12 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// Records cannot be written, or nothing can.
+    pub(super) fn failed(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.is_failing.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn count(&self, appended: &Appended) {
         self.appended
             .fetch_add(appended.appended as u64, Ordering::Relaxed);
@@ -40,6 +48,7 @@ impl Counters {
             appended: load(&self.appended),
             duplicates: load(&self.duplicates),
             errors: load(&self.errors),
+            is_failing: self.is_failing.load(Ordering::Relaxed),
             damaged: load(&self.damaged),
             retention_errors: load(&self.retention_errors),
             removed: load(&self.removed),
@@ -79,6 +88,8 @@ pub struct EmbeddedStats {
     pub duplicates: u64,
     /// Transactions that failed.
     pub errors: u64,
+    /// Whether records cannot be written, as far as anybody has tried.
+    pub is_failing: bool,
     /// Batches that were found damaged.
     pub damaged: u64,
     /// Times that old records could not be removed.

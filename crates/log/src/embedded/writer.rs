@@ -5,6 +5,7 @@
 //! there. The thread ends when it is told to close; an error never ends it.
 
 mod checkpoint;
+mod command;
 mod creation;
 mod damage;
 mod removal;
@@ -29,6 +30,7 @@ use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
 use crate::{Appended, LineLimit, LogError, NewRecord, Refusal};
 
 use checkpoint::Truncation;
+pub(super) use command::Command;
 
 pub(super) use removal::{Removal, RemoveTopic};
 
@@ -45,34 +47,6 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 const SEEN_TRIMMED: i64 = 64;
 /// When there was more to remove than one step may.
 const RETENTION_AGAIN: Duration = Duration::from_millis(20);
-
-/// What the writer is asked to do.
-pub(super) enum Command {
-    Append {
-        records: Vec<NewRecord>,
-        mark: Option<Mark>,
-        reply: oneshot::Sender<Result<Appended, LogError>>,
-    },
-    /// Positions by the partition's id.
-    Commit {
-        group: String,
-        positions: Vec<(u64, u64)>,
-        reply: oneshot::Sender<Result<(), LogError>>,
-    },
-    ForgetMark {
-        name: String,
-        reply: oneshot::Sender<Result<(), LogError>>,
-    },
-    /// Topics that are to be there, however many there are.
-    CreateTopics {
-        names: Vec<Arc<str>>,
-        reply: oneshot::Sender<Result<(), LogError>>,
-    },
-    RemoveTopic(RemoveTopic),
-    Close {
-        reply: oneshot::Sender<()>,
-    },
-}
 
 /// What the writer shares with the rest.
 #[derive(Clone, Debug)]
@@ -196,6 +170,9 @@ impl Writer {
             Ok(appended) => {
                 let counters = &self.shared.counters;
                 counters.commits.fetch_add(1, Ordering::Relaxed);
+                if commands.iter().any(Command::grows) {
+                    counters.is_failing.store(false, Ordering::Relaxed);
+                }
                 counters.commit_us.record(started.elapsed());
                 for (command, appended) in commands.into_iter().zip(appended) {
                     counters.count(&appended);
@@ -205,7 +182,7 @@ impl Writer {
                 self.shared.commits.send_modify(|commits| *commits += 1);
             }
             Err(error) => {
-                self.shared.counters.errors.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.failed();
                 let error = error.into_log(path);
                 for command in commands {
                     command.answer(Err(error.clone()));
@@ -264,6 +241,9 @@ impl Writer {
                     .prepare_cached("DELETE FROM mark WHERE name = ?1")
                     .and_then(|mut statement| statement.execute([name]))
                     .map(|_| Appended::default()),
+                Command::Probe { .. } => {
+                    write_mark(&transaction, Some(&marks::probe())).map(|()| Appended::default())
+                }
                 Command::CreateTopics { names, .. } => self
                     .create_all(&transaction, &mut additions, names)
                     .map(|()| Appended::default()),
@@ -364,31 +344,6 @@ impl Writer {
                 counters.retention_errors.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "old records could not be removed");
             }
-        }
-    }
-}
-
-impl Command {
-    /// Whether it makes the log larger.
-    pub(super) fn grows(&self) -> bool {
-        match self {
-            Self::Append { records, .. } => !records.is_empty(),
-            Self::CreateTopics { .. } => true,
-            _ => false,
-        }
-    }
-
-    pub(super) fn answer(self, done: Result<Appended, LogError>) {
-        // Whoever has gone meanwhile needs no answer.
-        match self {
-            Self::Append { reply, .. } => drop(reply.send(done)),
-            Self::Commit { reply, .. }
-            | Self::ForgetMark { reply, .. }
-            | Self::CreateTopics { reply, .. } => {
-                drop(reply.send(done.map(|_| ())));
-            }
-            Self::RemoveTopic(_) => {}
-            Self::Close { reply } => drop(reply.send(())),
         }
     }
 }

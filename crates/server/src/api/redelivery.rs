@@ -63,7 +63,6 @@ pub(crate) struct RedeliverMeta {
         (status = 404, description = "There is no such endpoint, it belongs to another account, or the notification is neither a dead letter of it nor due later nor in the log.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         (status = 409, description = "The notification stands in the log, and the endpoint does not receive it.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         (status = 422, description = "Values in the request are not valid, or the endpoint is not active.", body = ErrorDocument, content_type = "application/vnd.api+json"),
-        (status = 503, description = "The log cannot be searched at the moment.", body = ErrorDocument, content_type = "application/vnd.api+json"),
     ),
 )]
 pub(crate) async fn redeliver(

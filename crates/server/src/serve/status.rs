@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -22,12 +23,14 @@ use super::Stopping;
 use super::backlog::Backlogs;
 use super::http::stats::HttpStats;
 use super::logging;
-use super::readiness::Readiness;
 use super::store_health::StoreHealth;
 use crate::dispatch::Dispatching;
 use crate::exposition::{self, Snapshot};
 use crate::push::counters::Counters;
 use crate::sources::ox::Guesses;
+
+/// Longest time in which a log that has failed says that it takes writes again.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is asked about.
 #[derive(Clone)]
@@ -38,7 +41,6 @@ pub(crate) struct Status {
     pub(super) shipper: Option<(Arc<Shipper>, KafkaLog)>,
     pub(super) dispatching: Option<Arc<Dispatching>>,
     pub(super) stopping: Stopping,
-    pub(super) readiness: Arc<Mutex<Readiness>>,
     /// Health of the store; `None` without the role `dispatch`.
     pub(super) store: Option<Arc<StoreHealth>>,
     /// What endpoints owe; `None` without the role `dispatch`.
@@ -76,7 +78,7 @@ async fn ready(State(status): State<Status>) -> Response {
     if status.stopping.has_begun() {
         return not("the server is being stopped\n");
     }
-    if status.is_log_failing() {
+    if status.log.stats().is_failing && !status.is_log_back().await {
         return not("the log takes no records\n");
     }
     if let Some(store) = &status.store
@@ -88,11 +90,10 @@ async fn ready(State(status): State<Status>) -> Response {
 }
 
 impl Status {
-    fn is_log_failing(&self) -> bool {
-        let counted = self.log.stats();
-        let readiness = self.readiness.lock();
-        let mut readiness = readiness.unwrap_or_else(PoisonError::into_inner);
-        readiness.is_failing(counted.commits, counted.errors)
+    /// Whether the log takes writes again, though nobody has written since it did not.
+    async fn is_log_back(&self) -> bool {
+        let written = tokio::time::timeout(PROBE_TIMEOUT, self.log.takes_writes());
+        written.await.unwrap_or(false)
     }
 }
 
