@@ -1,9 +1,12 @@
 //! What one party of this host may use up: topics, the log, the spill directory, its addresses.
 //! Whoever has nothing to do with it goes on beside it.
 
+mod namespace;
 mod own_address;
 mod retention;
+mod several_addresses;
 mod spills;
+mod taken_by_clients;
 mod topics;
 
 use anyhow::{Result, ensure};
