@@ -38,11 +38,13 @@ mod settings_2_4;
 mod ship;
 
 mod setup;
+mod steps;
 mod story;
 mod text;
 mod valgrind;
 mod versions;
 mod webhook;
+mod webhook_docs;
 
 use std::process::ExitCode;
 
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         valgrind::cases(),
         versions::cases(),
         webhook::cases(),
+        webhook_docs::cases(),
     ]
     .concat();
     let trials = TESTED
