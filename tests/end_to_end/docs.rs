@@ -45,20 +45,20 @@ pub(crate) fn examples<'d>(document: &'d str, info: &str) -> Vec<&'d str> {
         .collect()
 }
 
+/// Lines of an example but for its plugins, where 2.3 names them on one line: they are those that
+/// the builder loads anyway.
+pub(crate) fn without_plugins(example: &str) -> impl Iterator<Item = &str> {
+    let lines = example.lines();
+    lines.filter(|line| !line.starts_with("mail_plugins ="))
+}
+
 /// A Dovecot configured by an example, with the brokers of this test.
 pub(crate) fn dovecot_of(on: Installation, example: &str, brokers: &str) -> Result<Builder> {
     let with_brokers = |line: &str| match line.split_once("kafka_brokers =") {
         Some((before, _)) => format!("{before}kafka_brokers = {brokers}"),
         None => line.to_owned(),
     };
-    // The plugins of the example itself, where 2.3 names them on one line, are those the builder
-    // loads anyway.
-    let is_plugins = |line: &&str| !line.starts_with("mail_plugins =");
-    let config: Vec<String> = example
-        .lines()
-        .filter(is_plugins)
-        .map(with_brokers)
-        .collect();
+    let config: Vec<String> = without_plugins(example).map(with_brokers).collect();
     let fields: &[(&str, &str)] = match on.series() {
         Series::V2_3 => &[("tenant", "acme")],
         // Shown as a setting for everybody in 2.3, which 2.4 does not have.

@@ -39,11 +39,13 @@ mod settings_2_4;
 mod ship;
 
 mod setup;
+mod steps;
 mod story;
 mod text;
 mod valgrind;
 mod versions;
 mod webhook;
+mod webhook_docs;
 
 use std::process::ExitCode;
 
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         valgrind::cases(),
         versions::cases(),
         webhook::cases(),
+        webhook_docs::cases(),
     ]
     .concat();
     let trials = TESTED

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,9 +13,9 @@ use dovecast_testkit::server::Server;
 use serde_json::Value;
 
 use crate::case::cases;
-use crate::docs::examples;
 use crate::relay::server_for;
 use crate::setup::{ARRIVAL, listen_at, with_plugin};
+use crate::steps::{Page, Places, without_numbers};
 
 cases![
     imapidle_rings_as_documented,
@@ -25,46 +24,10 @@ cases![
     mailnotify_rings_as_documented,
 ];
 
-const DOCUMENT: &str = include_str!("../../docs/push.md");
+const PAGE: Page = Page(include_str!("../../docs/push.md"));
 /// How long a ring is waited for before another mail is sent: the mailbox may not be heard yet.
 const NEXT_MAIL: Duration = Duration::from_secs(2);
 const MAILS: usize = 30;
-
-/// The block of the document that begins with this line, without its indentation.
-fn block(info: &str) -> Result<String> {
-    let lines = DOCUMENT
-        .lines()
-        .map(|line| line.strip_prefix("   ").unwrap_or(line));
-    let flat = lines.collect::<Vec<_>>().join("\n");
-    let found = examples(&flat, info);
-    let [block] = found[..] else {
-        anyhow::bail!("{} blocks of `{info}`", found.len());
-    };
-    Ok(format!("{block}\n"))
-}
-
-/// What the addresses of the document are here.
-struct Places(Vec<(&'static str, String)>);
-
-impl Places {
-    /// The text with the addresses of here.
-    fn put_into(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (there, here) in &self.0 {
-            text = text.replace(there, here);
-        }
-        text
-    }
-
-    fn run(&self, info: &str) -> Result<Output> {
-        let script = self.put_into(&block(info)?);
-        let mut bash = Command::new("bash");
-        let output = bash.args(["-euo", "pipefail", "-c", &script]).output();
-        let output = output.context("no bash")?;
-        ensure!(output.status.success(), "{script}: {output:?}");
-        Ok(output)
-    }
-}
 
 fn imapidle_rings_as_documented(on: Installation) -> Result<()> {
     let dovecot = Dovecot::builder().installation(on).no_plugins().start()?;
@@ -78,8 +41,8 @@ fn dovecot_rings_as_documented(on: Installation) -> Result<()> {
     server.stop()?;
     let places = Places(vec![("127.0.0.1:8087", address.clone())]);
     let config = match on.series() {
-        Series::V2_3 => block("dovecot.conf push 2.3")?,
-        Series::V2_4 => block("dovecot.conf push 2.4")?,
+        Series::V2_3 => PAGE.block("dovecot.conf push 2.3")?,
+        Series::V2_4 => PAGE.block("dovecot.conf push 2.4")?,
     };
     let dovecot = Dovecot::builder()
         .installation(on)
@@ -116,7 +79,7 @@ fn rings(dovecot: &Dovecot, mut server: Server, source: &str) -> Result<()> {
         ("http://127.0.0.1:9099/", device.url()),
         ("\"secret\"", format!("\"{PASSWORD}\"")),
     ]);
-    let config = block("toml push")? + &block(&format!("toml push {source}"))?;
+    let config = PAGE.block("toml push")? + &PAGE.block(&format!("toml push {source}"))?;
     let before = fs::read_to_string(server.config_file())?;
     let config = format!("{before}\n{}", places.put_into(&config));
     fs::write(server.config_file(), config)?;
@@ -124,7 +87,7 @@ fn rings(dovecot: &Dovecot, mut server: Server, source: &str) -> Result<()> {
     places
         .0
         .push(("127.0.0.1:8087", server.address()?.to_string()));
-    places.run("sh push")?;
+    places.run(&PAGE.block("sh push")?, &[])?;
     let listed = process::poll_until(ARRIVAL, || {
         let listed = server.run(["pushusers"]).ok()?;
         listed.contains("alice").then_some(())
@@ -136,7 +99,7 @@ fn rings(dovecot: &Dovecot, mut server: Server, source: &str) -> Result<()> {
         lmtp.deliver_ok("bob@example.org", &["alice"], mail)?;
         lmtp.quit()?;
         if source == "mailnotify" {
-            places.run("sh push packet")?;
+            places.run(&PAGE.block("sh push packet")?, &[])?;
         }
         let rung = process::poll_until(NEXT_MAIL, || device.hooks().into_iter().find(is_told));
         if let Some(hook) = rung {
@@ -168,7 +131,7 @@ fn is_told(hook: &Hook) -> bool {
 
 /// That what the device gets is what the document shows, apart from the numbers.
 fn check_told(hook: &Hook, knows_unseen: bool) -> Result<()> {
-    let mut shown: Value = serde_json::from_str(&block("json push")?)?;
+    let mut shown: Value = serde_json::from_str(&PAGE.block("json push")?)?;
     if !knows_unseen {
         let payload = shown["payload"].as_object_mut().context("no payload")?;
         payload.remove("unseen").context("`unseen` is not shown")?;
@@ -176,17 +139,4 @@ fn check_told(hook: &Hook, knows_unseen: bool) -> Result<()> {
     let told: Value = serde_json::from_str(&hook.body)?;
     ensure!(without_numbers(&told) == without_numbers(&shown), "{told}");
     Ok(())
-}
-
-fn without_numbers(value: &Value) -> Value {
-    match value {
-        Value::Number(_) => Value::from(0),
-        Value::Object(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| (name.clone(), without_numbers(value)));
-            Value::Object(fields.collect())
-        }
-        other => other.clone(),
-    }
 }

@@ -1,6 +1,7 @@
 //! The commands, on a real `dovecast serve`.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
@@ -261,6 +262,29 @@ fn a_topic_is_removed_unless_the_configuration_names_it() {
         let error = error.expect_err(topic).to_string();
         assert!(error.contains(reason), "{error}");
     }
+}
+
+/// Whether a file of the log has a text.
+fn is_in_the_log(server: &Server, text: &str) -> bool {
+    let mut files = fs::read_dir(server.data_dir().join("log")).expect("a directory");
+    files.any(|file| {
+        let bytes = fs::read(file.expect("an entry").path()).expect("a file");
+        bytes.windows(text.len()).any(|at| at == text.as_bytes())
+    })
+}
+
+#[test]
+fn what_was_in_a_topic_that_is_removed_is_in_no_file_of_the_log() {
+    let mut server = server();
+    let (gone, stays) = ("mark-of-what-is-gone", "mark-of-what-stays");
+    for (topic, mark) in [("--topic=junk", gone), ("--topic=kept", stays)] {
+        server.run(["send", topic, mark]).expect("send");
+        assert!(is_in_the_log(&server, mark), "{mark}");
+    }
+    server.run(["topics", "--remove", "junk"]).expect("removed");
+    assert!(server.stop().expect("an end").success());
+    assert!(!is_in_the_log(&server, gone));
+    assert!(is_in_the_log(&server, stays));
 }
 
 #[test]

@@ -68,3 +68,22 @@ fn a_record_that_comes_again_with_its_id_is_a_duplicate() {
         "{records:?}"
     );
 }
+
+/// Whoever has used the id of another's record in a topic of his own keeps that record out of no
+/// other topic.
+#[test]
+fn an_id_that_one_topic_has_is_new_in_another() {
+    let server = Server::builder().binary(env!("CARGO_BIN_EXE_dovecast"));
+    let server = server.start().expect("a server");
+    for topic in ["t", "u"] {
+        let body = format!(
+            r#"{{"records":[{{"topic":"{topic}","key":"k","value":"v","timestamp_ms":5,"id":"01890a5d-ac96-774b-bcce-b302099a8057"}}]}}"#
+        );
+        let appended = r#"{"appended":1,"duplicates":0,"refused":0}"#;
+        assert_eq!(
+            ask(&server, "POST /v1/records", &body),
+            ("200".to_owned(), appended.to_owned())
+        );
+        assert_eq!(server.values(topic).expect("values"), ["v"]);
+    }
+}

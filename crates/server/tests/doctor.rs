@@ -281,6 +281,34 @@ fn each_misspelled_option_and_setting_is_named_by_itself() {
 }
 
 #[test]
+fn a_user_who_may_take_the_name_of_another_is_a_problem_in_both_versions() {
+    let server = server("");
+    let in_2_3 = |url: &str| {
+        format!("plugin {{\n  push_notification_driver = ox:url={url} user_from_metadata\n}}")
+    };
+    // A URL with a variable is none to Dovecot 2.4: a userdb says it.
+    let in_2_4 = |url: &str| {
+        format!(
+            "push_notification mails {{\n  driver = ox\n  ox_url = http://a:b@x/\n  ox_user_from_metadata = yes\n}}\n\
+             userdb static {{\n  fields {{\n    push_notification/mails/ox_url = {url}\n  }}\n}}"
+        )
+    };
+    let expected = "problem: the driver `ox` has `user_from_metadata`: every IMAP user writes the name that his mails get, and may take another's. \
+                    Leave it out, or put `?of=%u` at the end of the URL";
+    for (version, configuration, is_problem) in [
+        ("2.3.19.1", in_2_3("http://a:b@x/"), true),
+        ("2.3.19.1", in_2_3("http://a:b@x/?of=%u"), false),
+        ("2.4.1-4", in_2_4("http://a:b@x/"), true),
+        ("2.4.1-4", in_2_4("http://a:b@x/?of=%{user}"), false),
+    ] {
+        let dovecot = Dovecot::new(version, &format!("{PLUGINS}{configuration}"));
+        let (said, code) = dovecot.examined(&server, &[]);
+        assert_eq!(said.contains(expected), is_problem, "{said}");
+        assert!(code == 2 || !is_problem, "{code}: {said}");
+    }
+}
+
+#[test]
 fn a_directory_that_mail_processes_do_not_get_through_is_named() {
     let walled = TempDir::new().expect("a directory");
     fs::set_permissions(walled.path(), Permissions::from_mode(0o700)).expect("a mode");

@@ -44,6 +44,7 @@ pub mod push;
 pub mod server;
 #[cfg(feature = "services")]
 pub mod services;
+pub mod silent;
 pub mod small_disk;
 pub mod smtp;
 #[cfg(feature = "kafka")]

@@ -1,5 +1,8 @@
 //! What a configuration file may say, and how a wrong one is refused.
 
+use dovecast_mail_push::Person;
+use dovecast_store::Scope;
+
 use super::*;
 
 #[test]
@@ -343,4 +346,36 @@ fn the_limits_in_the_docs_are_the_defaults() {
     told.sort();
     defaults.sort();
     assert_eq!(told, defaults);
+}
+
+/// Each scope that a token may have is a role that the table of roles says something of.
+#[test]
+fn the_roles_in_the_docs_are_the_scopes_of_tokens() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md");
+    let docs = std::fs::read_to_string(docs).expect("the page");
+    let (_, roles) = docs.split_once("\n## Roles\n").expect("roles");
+    let roles = roles.split("\n## ").next().unwrap_or_default();
+    let roles: Vec<&str> = roles
+        .lines()
+        .filter_map(|line| line.strip_prefix("| **")?.split(" | ").next())
+        .collect();
+    let named = |what: &str| roles.iter().any(|role| role.contains(what));
+    for scope in [
+        Scope::Admin,
+        Scope::Registration,
+        Scope::Send,
+        Scope::Account("1".to_owned()),
+        Scope::Person(Person::of_ids("3", "11").expect("a person")),
+    ] {
+        let word = match &scope {
+            // One that is new is to be added above.
+            Scope::Admin
+            | Scope::Registration
+            | Scope::Send
+            | Scope::Account(_)
+            | Scope::Person(_) => scope.as_str(),
+        };
+        assert!(named(&format!("the scope `{word}`")), "{word}: {roles:?}");
+    }
+    assert!(named("`[mail_push.admin]`"), "{roles:?}");
 }

@@ -1,6 +1,7 @@
 //! A hostile party of each kind, all at once, beside an honest tenant and an honest mail user: all
-//! notifications of these arrive, and nobody is spoken for. Ten seconds; ten minutes and a thousand
-//! endpoints with `DOVECAST_SOAK=1`, or as long as `DOVECAST_ABUSE_SECONDS` says.
+//! notifications of these arrive, and nobody is spoken for, on SQLite and on PostgreSQL. Ten
+//! seconds; ten minutes and a thousand endpoints with `DOVECAST_SOAK=1`, or as long as
+//! `DOVECAST_ABUSE_SECONDS` says.
 //!
 //! How long the honest parties' notifications take is printed, without the others and beside them.
 //! Mail users have user ids of their own, so they take part only where the test is root.
@@ -10,8 +11,10 @@ mod local;
 mod mail;
 mod parties;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +22,8 @@ use anyhow::{Context, Result};
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::Request;
 use dovecast_testkit::may_act_as_others;
-use dovecast_testkit::server::Server;
+use dovecast_testkit::postgres::Postgres;
+use dovecast_testkit::server::{Builder, Server};
 use serde_json::json;
 
 use honest::{Arrivals, Honest, Tenant};
@@ -33,6 +37,8 @@ const RELEASED_QUOTAS: &str = "relay_records_per_second = 2000\nattempts_per_sec
 const DEV_QUOTAS: &str = "relay_records_per_second = 100\nattempts_per_second = 100";
 /// By how much hostile parties may make the honest tenant's notifications slower, in percent.
 const WANTED_RISE: f64 = 20.0;
+/// Held by the test that runs: how long things take is no other's doing.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn is_soak() -> bool {
     std::env::var_os("DOVECAST_SOAK").is_some()
@@ -237,6 +243,31 @@ fn all_send(
 
 #[test]
 fn an_honest_tenant_gets_everything_beside_a_hostile_party_of_each_kind() -> Result<()> {
+    everything_arrives("SQLite", |builder| builder)
+}
+
+#[test]
+fn an_honest_tenant_gets_everything_beside_them_on_postgresql() -> Result<()> {
+    let postgres = match Postgres::start()? {
+        Ok(postgres) => postgres,
+        Err(unavailable) => {
+            // Past the capture of the harness; nobody may take it.
+            let _ = writeln!(std::io::stdout(), "\n*** SKIPPED: {unavailable}\n");
+            return Ok(());
+        }
+    };
+    let url = postgres.database()?;
+    everything_arrives("PostgreSQL", |builder| {
+        builder
+            .config(&format!("[store]\nurl = '{url}'"))
+            .shared_keys()
+    })
+}
+
+/// All parties on a server whose builder is finished so.
+fn everything_arrives(store: &str, finish: impl FnOnce(Builder) -> Builder) -> Result<()> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    println!("on {store}:");
     let length = match std::env::var("DOVECAST_ABUSE_SECONDS") {
         Ok(seconds) => Duration::from_secs(seconds.parse().context("DOVECAST_ABUSE_SECONDS")?),
         Err(_) if is_soak() => Duration::from_mins(10),
@@ -250,14 +281,14 @@ fn an_honest_tenant_gets_everything_beside_a_hostile_party_of_each_kind() -> Res
     } else {
         DEV_QUOTAS
     };
-    let server = Server::builder()
+    let builder = Server::builder()
         .binary(env!("CARGO_BIN_EXE_dovecast"))
         .http(&format!("trusted_proxies = ['{}']", parties::PROXY))
         .config(&format!(
             "allow = ['root', '{allowed}']\nmax_clients = {max_clients}\n{CONFIG}\n{quotas}\n{}",
             told.block()
-        ))
-        .start()?;
+        ));
+    let server = finish(builder).start()?;
     let scene = Scene {
         address: server.address()?,
         server: &server,

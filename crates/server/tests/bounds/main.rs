@@ -3,9 +3,12 @@
 
 #[cfg(feature = "kafka")]
 mod memory;
+mod namespace;
 mod own_address;
 mod retention;
+mod several_addresses;
 mod spills;
+mod taken_by_clients;
 mod topics;
 
 use anyhow::{Result, ensure};

@@ -3,27 +3,18 @@
 //!
 //! The address is that of a network namespace of the test's, which only root can make.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
-use std::process::Command;
+use std::net::TcpListener;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use dovecast_testkit::may_act_as_others;
 use dovecast_testkit::server::Server;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 
+use crate::namespace::{self, answer_one};
 use crate::{builder, post};
 
 /// A public address, of somebody else's outside of the namespace.
 const OWN: &str = "8.8.8.8";
-
-fn ip(arguments: &str) -> Result<()> {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
-    let output = output.context("there is no `ip`")?;
-    ensure!(output.status.success(), "ip {arguments}: {output:?}");
-    Ok(())
-}
 
 /// An endpoint of the account of a token, with what was said of it.
 fn endpoint(server: &Server, token: &str, url: &str) -> Result<(String, String)> {
@@ -37,8 +28,7 @@ fn endpoint(server: &Server, token: &str, url: &str) -> Result<(String, String)>
 
 /// What is tried by a thread that is in the namespace, as all is that it starts.
 fn in_namespace() -> Result<()> {
-    ip("link set lo up")?;
-    ip(&format!("address add {OWN}/32 dev lo"))?;
+    namespace::run(&format!("ip address add {OWN}/32 dev lo"))?;
     let listener = TcpListener::bind((OWN, 0))?;
     let url = format!("http://{}/", listener.local_addr()?);
     let server = builder().start()?;
@@ -70,15 +60,7 @@ fn in_namespace() -> Result<()> {
     let token = server.account_token("1")?;
     let listener = TcpListener::bind((OWN, 0))?;
     let url = format!("http://{}/", listener.local_addr()?);
-    let answering = thread::spawn(move || {
-        let (mut stream, _) = listener.accept()?;
-        let _ = stream.read(&mut [0; 4096])?;
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
-        stream.shutdown(Shutdown::Write)?;
-        // Closed before all is read it would be reset, and the answer lost.
-        std::io::copy(&mut stream, &mut std::io::sink())?;
-        anyhow::Ok(())
-    });
+    let answering = thread::spawn(move || answer_one(&listener));
     let (id, warnings) = endpoint(&server, &token, &url)?;
     ensure!(!warnings.contains("allowed_networks"), "{warnings}");
     let said = post(&server, &token, &format!("endpoints/{id}/test"), "")?;
@@ -89,19 +71,9 @@ fn in_namespace() -> Result<()> {
 
 #[test]
 fn nothing_goes_to_a_public_address_of_this_host() -> Result<()> {
-    if !may_act_as_others("an address of this host") {
-        return Ok(());
-    }
-    let apart = thread::spawn(|| {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            // A test whose output nobody takes has nobody to tell.
-            let _ = writeln!(
-                std::io::stderr(),
-                "\n*** an address of this host SKIPPED: no network namespace: {error}\n"
-            );
-            return Ok(());
-        }
-        in_namespace()
-    });
-    apart.join().expect("no panic")
+    namespace::enter(
+        "an address of this host",
+        CloneFlags::CLONE_NEWNET,
+        in_namespace,
+    )
 }

@@ -35,7 +35,7 @@ const OPENED_AT_MOST: usize = 10;
 const MAX_LINES: usize = 20;
 
 /// Does something in a thread that is of another user.
-fn as_user<T: Send>(user: u32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn as_user<T: Send>(user: u32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let acting = scope.spawn(|| {
             let user = Uid::from_raw(user);
@@ -46,7 +46,7 @@ fn as_user<T: Send>(user: u32, act: impl FnOnce() -> Result<T> + Send) -> Result
     })
 }
 
-fn client(server: &Server) -> Client {
+pub(crate) fn client(server: &Server) -> Client {
     Client::new(Options {
         socket: server.relay_socket().to_owned(),
         spill_dir: server.spill_dir().to_owned(),

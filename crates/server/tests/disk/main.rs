@@ -1,5 +1,5 @@
-//! A running `dovecast serve` whose `state.db` cannot be written for a while: it says so, and goes
-//! on by itself afterwards, with everything that it owes.
+//! A running `dovecast serve` whose `state.db`, or all of whose files, cannot be written for a
+//! while: it says so, and goes on by itself afterwards, with everything that it owes.
 //!
 //! Where nothing may be mounted the case of the full disk says so, loudly, and counts as ignored.
 
@@ -33,6 +33,10 @@ fn main() -> ExitCode {
         on_small_disk(
             "a_disk_that_is_full_for_a_while_loses_nothing_and_needs_no_restart",
             a_disk_that_is_full_for_a_while,
+        ),
+        on_small_disk(
+            "a_data_directory_whose_disk_is_full_for_a_while_loses_nothing",
+            a_data_directory_whose_disk_is_full,
         ),
         on_small_disk(
             "a_log_that_has_filled_the_disk_becomes_smaller_again",
@@ -89,6 +93,20 @@ impl World {
     fn make_token(&self) -> Result<Answer> {
         let fields = json!({"token": {"name": "t", "scope": "account", "account_number": "1"}});
         self.make(&self.token, "tokens", &fields)
+    }
+
+    /// The token of the account 1.
+    fn account(&self) -> Result<String> {
+        let made: Value = serde_json::from_str(&self.make_token()?.body)?;
+        let token = made["meta"]["token"].as_str().context("no token")?;
+        Ok(token.to_owned())
+    }
+
+    /// Sends a notification to the account of a token; the status of the answer.
+    fn send(&self, token: &str, message: &str) -> Result<u16> {
+        let fields = json!({
+            "application": "a", "event_type": "e", "level": null, "message": message});
+        Ok(self.make(token, "messages", &fields)?.status)
     }
 
     fn becomes(&self, expected: (u16, &str)) -> Result<()> {
@@ -153,22 +171,20 @@ fn a_disk_that_is_full_for_a_while() -> Result<Result<(), Unavailable>> {
     };
     let url = format!("[store]\nurl = 'sqlite:{}/state.db'", disk.path().display());
     let world = World::start(Server::builder().binary(BINARY).config(&url))?;
-    let made = world.make_token()?;
-    let made: Value = serde_json::from_str(&made.body)?;
-    let token = made["meta"]["token"].as_str().context("no token")?;
+    let token = world.account()?;
     let sink = HookEndpoint::start()?;
     let fields = json!({"endpoint": {
         "name": "sink", "url": sink.url(), "active": true, "filter": {},
         "retry_delays": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
     }});
-    let made = world.make(token, "endpoints", &fields)?;
+    let made = world.make(&token, "endpoints", &fields)?;
     ensure!(made.status == 201, "{made:?}");
 
     disk.fill()?;
     world.refuses_writes(|| disk.fill())?;
     world.becomes((503, "the store takes no writes\n"))?;
     // What can be read is shown.
-    let shown = world.ask(token, Request::get("/api/hooks/endpoints"))?;
+    let shown = world.ask(&token, Request::get("/api/hooks/endpoints"))?;
     ensure!(shown.status == 200, "{shown:?}");
     // Some arrive, the others are owed: neither can be written down.
     sink.refuse_once(2);
@@ -242,6 +258,71 @@ fn sum(all: &[Value], name: &str) -> Option<u64> {
     all.iter().map(|one| one[name].as_u64()).sum()
 }
 
+fn a_data_directory_whose_disk_is_full() -> Result<Result<(), Unavailable>> {
+    let disk = match SmallDisk::mount(16)? {
+        Ok(disk) => disk,
+        Err(unavailable) => return Ok(Err(unavailable)),
+    };
+    let data_dir = disk.path().join("data");
+    let world = World::start(Server::builder().binary(BINARY).data_dir(data_dir))?;
+    let token = world.account()?;
+    let sink = HookEndpoint::start()?;
+    sink.answer(503);
+    // Attempts for longer than the disk is full.
+    let delays = [5; 20];
+    let fields = json!({"endpoint": {
+        "name": "sink", "url": sink.url(), "filter": {}, "retry_delays": delays}});
+    let made = world.make(&token, "endpoints", &fields)?;
+    ensure!(made.status == 201, "{made:?}");
+    let mut expected = BTreeSet::new();
+    for number in 0..NOTIFICATIONS {
+        let message = format!("before, number {number}");
+        ensure!(world.send(&token, &message)? == 201, "{message}");
+        expected.insert(message);
+    }
+    let failed = "dovecast_dispatch_failed_attempts_total";
+    world.server.metric_is(failed, |failed| failed > 0.0)?;
+
+    disk.fill()?;
+    world.refuses_writes(|| disk.fill())?;
+    let is_refused = poll_until(PATIENCE, || {
+        // Whatever SQLite has given back.
+        disk.fill().ok()?;
+        let status = world.send(&token, "meanwhile").ok()?;
+        (status == 503).then_some(())
+    });
+    is_refused.context("the log takes records")?;
+    let is_told = poll_until(PATIENCE, || {
+        let (status, _) = world.server.get("/readyz").ok()?;
+        (status == 503).then_some(())
+    });
+    is_told.context("it is ready")?;
+    let shown = world.ask(&token, Request::get("/api/hooks/endpoints"))?;
+    ensure!(shown.status == 200, "{shown:?}");
+
+    sink.answer(204);
+    disk.make_room()?;
+    // Though nobody has written since.
+    world.becomes((200, "ok\n"))?;
+    ensure!(world.send(&token, "afterwards")? == 201, "afterwards");
+    expected.insert("afterwards".to_owned());
+    world.takes_writes()?;
+    let missing = || -> BTreeSet<String> {
+        let bodies = sink.hooks().into_iter().map(|hook| hook.body);
+        let arrived: BTreeSet<String> = bodies.filter_map(|body| message_of(&body)).collect();
+        expected.difference(&arrived).cloned().collect()
+    };
+    let all = poll_until(PATIENCE, || missing().is_empty().then_some(()));
+    all.with_context(|| format!("{:?}: {}", missing(), world.server.server_log()))?;
+    Ok(Ok(()))
+}
+
+/// The message of a notification as it is delivered.
+fn message_of(body: &str) -> Option<String> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    Some(body["message"].as_str()?.to_owned())
+}
+
 fn a_log_that_has_filled_the_disk() -> Result<Result<(), Unavailable>> {
     let disk = match SmallDisk::mount(64)? {
         Ok(disk) => disk,
@@ -258,14 +339,9 @@ fn a_log_that_has_filled_the_disk() -> Result<Result<(), Unavailable>> {
         token: server.admin_token()?,
         server,
     };
-    let made: Value = serde_json::from_str(&world.make_token()?.body)?;
-    let token = made["meta"]["token"].as_str().context("no token")?;
-    let large = json!({
-        "application": "a", "event_type": "e", "level": null, "message": "x".repeat(500_000)});
-    let send = |world: &World| {
-        let request = Request::new("POST", "/api/hooks/messages").body(large.to_string());
-        Ok::<_, anyhow::Error>(world.ask(token, request)?.status)
-    };
+    let token = world.account()?;
+    let large = "x".repeat(500_000);
+    let send = |world: &World| world.send(&token, &large);
     let mut count = 0;
     loop {
         match send(&world)? {

@@ -1,6 +1,9 @@
 //! What one account may leave in the store, and how many users a proxy may name: what is more goes,
 //! or comes later, and other accounts notice nothing.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +20,8 @@ use crate::sources::message;
 cases![
     a_body_is_stored_once_for_all_endpoints_that_refuse_it,
     an_account_with_too_many_dead_letters_loses_its_oldest_and_others_keep_theirs,
+    an_account_with_too_large_dead_letters_loses_its_oldest_and_others_keep_theirs,
+    of_a_record_that_is_no_notification_the_beginning_is_kept,
     very_many_users_that_a_proxy_names_are_refused_and_those_who_are_known_are_not,
     what_a_clock_that_was_ahead_put_off_is_delivered_after_a_restart,
 ];
@@ -28,6 +33,8 @@ const MESSAGES: usize = 3;
 const LARGE_BYTES: usize = 900_000;
 /// How much the store may grow, in bytes: a quarter of what is refused.
 const GROWS_AT_MOST: i64 = 13_500_000;
+/// Most bytes that are kept of a record that is no notification.
+const BEGINNING_BYTES: usize = 4096;
 /// Users that are new at once; an account may make fifty.
 const USERS: usize = 1_000;
 const TWO_HOURS_MS: i64 = 2 * 60 * 60 * 1_000;
@@ -133,6 +140,93 @@ fn an_account_with_too_many_dead_letters_loses_its_oldest_and_others_keep_theirs
     let kept = kept.json["data"].as_array().map(Vec::len);
     ensure!(kept == Some(usize::try_from(MOST)?), "{kept:?}");
     server.log_with(&["dead letters of accounts were removed that have too many"])?;
+    Ok(())
+}
+
+/// Notifications of the dead letters of an endpoint, the newest first.
+fn dead(owner: &User<'_>, id: &str) -> Result<Vec<String>> {
+    let letters = owner
+        .get(&format!("/endpoints/{id}/dead_letters"))?
+        .with(200)?;
+    let letters = letters.json["data"].as_array().context("no list")?;
+    let of = |letter: &Value| text(&letter["attributes"]["notification"]);
+    letters.iter().map(of).collect()
+}
+
+fn an_account_with_too_large_dead_letters_loses_its_oldest_and_others_keep_theirs(
+    world: &World,
+) -> Result<()> {
+    const COUNT: usize = 3;
+    let (builder, database) = world.fresh()?;
+    let config = "[dispatch]\nallowed_networks = ['127.0.0.0/8']\naccount_dead_letters_mb = 1";
+    let server = builder.config(config).start()?;
+    let sink = HookEndpoint::start()?;
+    sink.answer(404);
+    let mut owners = Vec::new();
+    for (number, bytes) in [("8", 10), ("7", LARGE_BYTES)] {
+        let owner = account(&server, number)?;
+        let fields = json!({"name": "e", "url": sink.url(), "filter": {}, "retry_delays": []});
+        let id = owner.endpoint(&fields)?;
+        let mut sent = Vec::new();
+        for place in 0..COUNT {
+            let mut one = message(number);
+            one["message"] = json!(format!("{place} {}", "x".repeat(bytes)));
+            let said = owner.post("/messages", &one)?.with(201)?;
+            sent.push(text(&said.json["data"]["id"])?);
+            // One after the other, so that it is known which is the oldest.
+            let attempted = poll_until(PATIENCE, || {
+                let attempts = owner.get(&format!("/endpoints/{id}/attempts")).ok()?;
+                (attempts.json["data"].as_array()?.len() > place).then_some(())
+            });
+            attempted.with_context(|| server.server_log())?;
+        }
+        sent.reverse();
+        owners.push((owner, id, sent));
+    }
+    // Once a minute; there is room for one of the large ones.
+    let removed = "dovecast_quota_removed_total{of=\"dead_letter\"}";
+    let removed = server.metric_is(removed, |gone| gone > 1.0)?;
+    letters(&server, &database, i64::try_from(COUNT + 1)?)?;
+    for ((owner, id, sent), kept) in owners.iter().zip([COUNT, 1]) {
+        let there = dead(owner, id)?;
+        ensure!(there == sent[..kept], "{removed}: {there:?} of {sent:?}");
+    }
+    Ok(())
+}
+
+/// Whoever may write to the topic of notifications leaves little of nonsense in the store.
+fn of_a_record_that_is_no_notification_the_beginning_is_kept(world: &World) -> Result<()> {
+    let server = world.fresh()?.0.start()?;
+    let nonsense = "nonsense ".repeat(LARGE_BYTES / 9);
+    // Too long for an argument.
+    let mut send = server
+        .command(["send", "--topic=hooks.outbox"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut input = send.stdin.take().expect("standard input");
+    let written = input.write_all(nonsense.as_bytes());
+    drop(input);
+    let ended = send.wait()?;
+    ensure!(written.is_ok() && ended.success(), "{written:?}, {ended}");
+    let letters = || -> Result<Vec<Value>> {
+        let listed = server.run(["dead-letters", "--json"])?;
+        Ok(serde_json::from_str(&listed)?)
+    };
+    let first = poll_until(PATIENCE, || letters().ok()?.into_iter().next());
+    let letter = first.with_context(|| server.server_log())?;
+    let (body, reason) = (text(&letter["body"])?, text(&letter["reason"])?);
+    ensure!(
+        !body.is_empty() && body.len() <= BEGINNING_BYTES && nonsense.starts_with(&body),
+        "{} bytes are kept: {reason}",
+        body.len()
+    );
+    let kept = format!("; {} of its {} bytes are kept", body.len(), nonsense.len());
+    ensure!(reason.ends_with(&kept), "{reason}");
+    ensure!(
+        letter["endpoint"] == Value::Null && letters()?.len() == 1,
+        "{letter}"
+    );
     Ok(())
 }
 

@@ -53,6 +53,8 @@
 //! | notifications over HTTP, Dovecot's own driver | `sources`, `ox`, `with_kafka` |
 //! | accounts are seen and closed by an admin | `accounts` |
 //! | users and passwords in URLs | `urls` |
+//! | ports of networks, and what failures tell | `networks` |
+//! | the attempt that began last | `began` |
 //! | tokens of applications, that send, that end; who did what | `who`, `tokens` |
 //! | how large an answer gets | `large_lists` |
 //! | what an account may leave in the store, how many users may be new | `floods` |
@@ -62,6 +64,7 @@
 mod accounts;
 mod apps;
 mod as_it_stands;
+mod began;
 mod changes;
 mod changing;
 mod commands;
@@ -88,6 +91,7 @@ mod limits;
 mod lists;
 mod mended;
 mod messages;
+mod networks;
 mod numbers;
 mod ox;
 mod quotas;
@@ -133,6 +137,7 @@ fn main() -> ExitCode {
         accounts::CASES,
         apps::CASES,
         as_it_stands::CASES,
+        began::CASES,
         changes::CASES,
         changing::CASES,
         commands::CASES,
@@ -159,6 +164,7 @@ fn main() -> ExitCode {
         lists::CASES,
         mended::CASES,
         messages::CASES,
+        networks::CASES,
         numbers::CASES,
         ox::CASES,
         quotas::CASES,

@@ -55,7 +55,9 @@ pub(in crate::server) async fn take_all(relay: &Arc<Relay>, look: Look) {
     } = match listed.map_err(io::Error::other).flatten() {
         Ok(listed) => listed,
         Err(error) => {
-            tracing::error!(%error, "the spill directory cannot be read; this is retried");
+            if relay.intake.failed_lines.take() {
+                tracing::error!(%error, "the spill directory cannot be read; this is retried");
+            }
             return;
         }
     };

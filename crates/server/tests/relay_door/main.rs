@@ -3,6 +3,8 @@
 //!
 //! A test of its own: the process is that user meanwhile.
 
+mod ids;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,9 +16,15 @@ use dovecast_relay::wire::WireRecord;
 use dovecast_testkit::PATIENCE;
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::Request;
+#[cfg(feature = "kafka")]
+use dovecast_testkit::mock_broker::MockBroker;
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
+#[cfg(feature = "kafka")]
+use dovecast_testkit::topic::TopicReader;
 use nix::unistd::{Uid, User, seteuid};
+#[cfg(feature = "kafka")]
+use serde_json::Value;
 use uuid::Uuid;
 
 /// A user whom every host knows, and who is nobody's.
@@ -38,6 +46,14 @@ fn server(dir: &Path, section: &str) -> Result<Server> {
 /// What a client of the mail user is told of when it has sent records to these topics, each with
 /// its key.
 fn sent(dir: &Path, records: &[(&str, &str, &str)]) -> Result<Vec<News>> {
+    sent_with_ids(dir, records.iter().map(|record| (Uuid::now_v7(), *record)))
+}
+
+/// What such a client is told of when it has chosen the ids itself.
+fn sent_with_ids<'r>(
+    dir: &Path,
+    records: impl Iterator<Item = (Uuid, (&'r str, &'r str, &'r str))>,
+) -> Result<Vec<News>> {
     seteuid(Uid::from_raw(MAIL_USER))?;
     let mut client = Client::new(Options {
         socket: dir.join("relay.sock"),
@@ -47,13 +63,13 @@ fn sent(dir: &Path, records: &[(&str, &str, &str)]) -> Result<Vec<News>> {
         host: "mail1".to_owned(),
         program: "lmtp".to_owned(),
     });
-    for (topic, key, value) in records {
+    for (id, (topic, key, value)) in records {
         client.push(&WireRecord {
             topic,
             key: key.as_bytes(),
             value: value.as_bytes(),
             time_ms: 0,
-            id: Uuid::now_v7(),
+            id,
             txn: Uuid::nil(),
             txn_seq: 0,
             txn_last: true,
@@ -76,6 +92,15 @@ fn lost(news: &[News]) -> Option<(u64, &str)> {
         [News::Lost { records, reason }] => Some((*records, reason)),
         _ => None,
     }
+}
+
+/// How many records were lost, for whatever reasons.
+fn all_lost(news: &[News]) -> u64 {
+    let lost = |news: &News| match news {
+        News::Lost { records, .. } => *records,
+        News::Trouble(_) => 0,
+    };
+    news.iter().map(lost).sum()
 }
 
 /// Who it was stands beside a record.
@@ -124,6 +149,52 @@ fn no_notification_is_forged(dir: &Path) -> Result<()> {
     is_of_the_mail_user(&server)?;
     server.log_with(&["hooks.outbox", &MAIL_USER.to_string()])?;
     gets_what_it_is_sent(&server, &account, &sink)
+}
+
+/// Where the log is Kafka, what he sends goes on with all that the server may do there.
+#[cfg(feature = "kafka")]
+fn no_topic_of_kafka_is_written_but_that_of_events(dir: &Path) -> Result<()> {
+    let broker = MockBroker::start(1)?;
+    let brokers = broker.bootstrap_servers();
+    let server = server(
+        dir,
+        &format!(
+            "allow = ['{MAIL_USER}']\n[log]\nkind = 'kafka'\n[kafka]\nbrokers = ['{brokers}']"
+        ),
+    )?;
+    let refused = ["hooks.outbox", "payments", "__consumer_offsets"];
+    let news = sent(
+        dir,
+        &[
+            ("hooks.outbox", "1002", FORGED),
+            ("payments", "1002", "{}"),
+            ("__consumer_offsets", "1002", "{}"),
+            ("dovecot", "alice", &event("alice")),
+        ],
+    )?;
+    ensure!(all_lost(&news) == 3, "{news:?}");
+    let settings = [("bootstrap.servers".to_owned(), brokers)];
+    let mut events = TopicReader::new(&settings, "dovecot")?;
+    let arrived = events.read(1, PATIENCE)?;
+    ensure!(arrived[0].value == event("alice").as_bytes(), "{arrived:?}");
+    // Nothing else waits to be shipped, nor is it there.
+    let spool: Value = serde_json::from_str(&server.run(["topics", "--spool", "--json"])?)?;
+    for topic in spool.as_array().context("no list")? {
+        let name = topic["topic"].as_str().context("no name")?;
+        ensure!(
+            !["payments", "__consumer_offsets"].contains(&name),
+            "{spool}"
+        );
+        let partitions = topic["partitions"].as_array().context("no partitions")?;
+        let is_empty = partitions.iter().all(|one| one["end"] == 0);
+        ensure!(name == "dovecot" || is_empty, "{spool}");
+    }
+    for topic in refused {
+        let there = TopicReader::new(&settings, topic)?.drain()?;
+        ensure!(there.is_empty(), "{topic}: {there:?}");
+    }
+    ensure!(events.drain()?.is_empty(), "more than one event");
+    Ok(())
 }
 
 /// With `bind_user` he speaks of himself only.
@@ -209,6 +280,10 @@ fn a_mail_user_sends_what_the_configuration_says_and_nothing_else() -> Result<()
     }
     for case in [
         no_notification_is_forged,
+        #[cfg(feature = "kafka")]
+        no_topic_of_kafka_is_written_but_that_of_events,
+        ids::no_id_of_the_servers_own_is_taken,
+        ids::no_mail_is_kept_out_by_its_id,
         nobody_is_named_but_himself,
         nothing_is_forged_by_a_spill_file,
         who_may_not_send_is_told_why,
