@@ -15,7 +15,7 @@ use dovecast_notification::OrderKey;
 use crate::endpoint::Endpoint;
 use crate::item::Item;
 use crate::lane::order::{Due, Joining, Over};
-use crate::lane::{Lane, NotNow, Offered, Run, Shed, State};
+use crate::lane::{Lane, NotNow, Offered, Run, Shed, State, WorkerPermit};
 use crate::ledger::{BEHIND, Happened, KeyPlace, Ledger, RangeId, TopicPartition};
 use crate::live::Live;
 use crate::range_run::RangeRun;
@@ -197,10 +197,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    /// Begins workers that the lane counts already.
-    pub(crate) fn hire(self: &Arc<Self>, lane: &Arc<Lane>, workers: usize) {
-        for _ in 0..workers {
-            worker::hire(self, lane);
+    /// Begins workers with permits of their lane.
+    pub(crate) fn hire(self: &Arc<Self>, lane: &Arc<Lane>, permits: Vec<WorkerPermit>) {
+        for permit in permits {
+            worker::hire(self, lane, permit);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::hanging::Wanted;
 use crate::host::{Host, Visit};
 use crate::item::{Item, Turn};
 use crate::lane::order::Over;
-use crate::lane::{Lane, Next, PATIENCE};
+use crate::lane::{Lane, Next, PATIENCE, WorkerPermit};
 use crate::ledger::{Happened, Ledger};
 use crate::offer::NOT_NOW;
 use crate::outcome::{opened, settle};
@@ -42,20 +42,6 @@ pub fn webhook_id(notification: NotificationId, endpoint: EndpointId) -> String 
     )
 }
 
-/// A worker, as its lane counts it.
-struct Employed {
-    lane: Arc<Lane>,
-    has_signed_off: bool,
-}
-
-impl Drop for Employed {
-    fn drop(&mut self) {
-        if !self.has_signed_off {
-            self.lane.state().lost_worker();
-        }
-    }
-}
-
 /// Counts a delivery that a worker has in hand, until what came of it is written down.
 struct UnderWay<'a> {
     count: &'a AtomicUsize,
@@ -75,19 +61,23 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Begins a worker that the lane counts already.
-pub(crate) fn hire<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
-    let employed = Employed {
-        lane: Arc::clone(lane),
-        has_signed_off: false,
-    };
-    tokio::spawn(run(Arc::clone(shared), employed));
+/// Begins a worker, which the lane counts by its permit.
+pub(crate) fn hire<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    permit: WorkerPermit,
+) {
+    tokio::spawn(run(Arc::clone(shared), Arc::clone(lane), permit));
 }
 
-async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, mut employed: Employed) {
-    let lane = Arc::clone(&employed.lane);
+async fn run<L: Log + Clone, S: Ledger>(
+    shared: Arc<Shared<L, S>>,
+    lane: Arc<Lane>,
+    permit: WorkerPermit,
+) {
     let sleeper = Arc::new(Notify::new());
-    while let Err(panicked) = caught(work(&shared, &lane, &sleeper)).await {
+    let mut permit = Some(permit);
+    while let Err(panicked) = caught(work(&shared, &lane, &sleeper, &mut permit)).await {
         shared.panicked("worker", &panicked);
         // What it had in hand is owed since it was dropped. It may have been the probe.
         let turned = lane.state().panicked(&sleeper, Instant::now());
@@ -97,7 +87,6 @@ async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, mut employed:
         lane.ended.notify_one();
         tokio::time::sleep(REST).await;
     }
-    employed.has_signed_off = true;
 }
 
 /// What a worker delivers with.
@@ -146,6 +135,7 @@ async fn work<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     sleeper: &Arc<Notify>,
+    permit: &mut Option<WorkerPermit>,
 ) {
     let mut hand: Option<Hand> = None;
     loop {
@@ -187,7 +177,7 @@ async fn work<L: Log + Clone, S: Ledger>(
                 drop(under_way);
                 let courier = hand.as_mut().map(|hand| &mut hand.courier);
                 if !is_woken(sleeper, courier).await {
-                    if lane.state().sign_off(sleeper) {
+                    if lane.state().sign_off(sleeper, permit) {
                         return;
                     }
                     // Somebody has woken it at the same time: that must not be taken for another
