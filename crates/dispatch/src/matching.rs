@@ -16,7 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::evaluator::{AtOnce, Verdicts};
 use crate::ledger::{Happened, Ledger};
 use crate::live::Live;
-use crate::panics::caught;
+use crate::panics::{caught, caught_now};
 use crate::reports::Report;
 use crate::room::ROOM_CHECK_INTERVAL;
 use crate::shared::Shared;
@@ -40,6 +40,16 @@ enum Offering {
     Done,
     /// Not to all: there are no verdicts, or the dispatcher stops.
     Unknown,
+}
+
+/// A notification whose costly conditions are evaluated: one more thing to be done of what was read
+/// together. However that ends, it is left to ranges of the endpoints that are not decided about,
+/// and is done with then.
+struct Undecided<L: Log + Clone, S: Ledger> {
+    shared: Arc<Shared<L, S>>,
+    live: Live,
+    /// Endpoints that are not decided about.
+    candidates: Vec<Candidate>,
 }
 
 impl Found {
@@ -105,9 +115,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         count(&self.counters.conditions_deferred, left.len() as u64);
         self.leave_all(&live, left);
         if let Some((_, verdicts)) = offered {
-            live.group.add();
-            let shared = Arc::clone(self);
-            tokio::spawn(shared.offer_later(live, candidates, verdicts));
+            let undecided = Undecided::new(self, live, candidates);
+            tokio::spawn(undecided.decide(verdicts));
         }
     }
 
@@ -128,32 +137,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     fn leave_all(self: &Arc<Self>, live: &Live, candidates: Vec<Candidate>) {
         for (endpoint, _) in candidates {
             self.leave_live(&endpoint, live.item(&self.recorder, &endpoint));
-        }
-    }
-
-    async fn offer_later(
-        self: Arc<Self>,
-        live: Live,
-        candidates: Vec<Candidate>,
-        verdicts: Verdicts,
-    ) {
-        let offered = match verdicts.await {
-            Ok(verdicts) => caught(self.offer_to(&live, &candidates, &verdicts)).await,
-            Err(_) => Ok(Offering::Unknown),
-        };
-        match offered {
-            Ok(Offering::Done) => {}
-            // What is not committed is read again.
-            _ if self.is_stopping() => return,
-            // The reader of the ranges asks again; what was offered already comes twice.
-            Ok(Offering::Unknown) => self.leave_all(&live, candidates),
-            Err(panicked) => {
-                self.panicked("matching", &panicked);
-                self.leave_all(&live, candidates);
-            }
-        }
-        if live.group.done() {
-            self.recorder.news.notify_one();
         }
     }
 
@@ -248,6 +231,55 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 account = &*notification.account, endpoint.id = %endpoint, notification.id = %notification.id,
                 "the condition of an endpoint is not run, it would cost too much on a notification of this size"
             );
+        }
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Undecided<L, S> {
+    fn new(shared: &Arc<Shared<L, S>>, live: Live, candidates: Vec<Candidate>) -> Self {
+        live.group.add();
+        Self {
+            shared: Arc::clone(shared),
+            live,
+            candidates,
+        }
+    }
+
+    /// Offers the notification to endpoints whose condition holds, when that is known.
+    async fn decide(mut self, verdicts: Verdicts) {
+        let Ok(verdicts) = verdicts.await else {
+            return;
+        };
+        let offering = self
+            .shared
+            .offer_to(&self.live, &self.candidates, &verdicts);
+        let offered = caught(offering).await;
+        match offered {
+            Ok(Offering::Done) => self.candidates.clear(),
+            // The reader of the ranges asks again; what was offered already comes twice.
+            Ok(Offering::Unknown) => {}
+            Err(panicked) => self.shared.panicked("matching", &panicked),
+        }
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Drop for Undecided<L, S> {
+    fn drop(&mut self) {
+        if !self.candidates.is_empty() && self.shared.is_stopping() {
+            // What is not committed is read again.
+            return;
+        }
+        let candidates = std::mem::take(&mut self.candidates);
+        let (shared, live) = (&self.shared, &self.live);
+        for (endpoint, _) in candidates {
+            // A delivery that is dropped by a panic is owed.
+            let leave = || shared.leave_live(&endpoint, live.item(&shared.recorder, &endpoint));
+            if let Err(panicked) = caught_now(leave) {
+                shared.panicked("matching", &panicked);
+            }
+        }
+        if live.group.done() {
+            shared.recorder.news.notify_one();
         }
     }
 }
