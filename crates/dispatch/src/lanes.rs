@@ -29,7 +29,7 @@ pub(crate) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, 
                 shared.panicked("lanes", &panicked);
             }
             if lane.state().retire(Instant::now(), IDLE_LANE_KEPT) {
-                shared.close_missed(&lane);
+                lane.missed.lock().close();
                 shared.forget(&lane);
             }
         }

@@ -220,7 +220,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             (state.wants_catching_up(), state.is_behind())
         };
         if is_behind {
-            self.open_missed(lane);
+            lane.missed.lock().open(&self.missed);
         }
         if wants_catching_up {
             // When the dispatcher stops there is no receiver any more: the ranges are written down,
