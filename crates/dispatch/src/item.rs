@@ -124,6 +124,11 @@ impl Item {
         }
     }
 
+    /// What is told what becomes of it.
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
+    }
+
     /// Names the delivery.
     pub(crate) fn id(&self) -> OwedId {
         (self.endpoint, self.notification.id)

@@ -56,8 +56,8 @@ fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
     let batch = shared.recorder.batch();
     let found = look(&mut lane.state(), endpoint, &lost, batch);
     shared.hire(lane, found.hired);
-    shared.join(lane, found.owed, retrier::PAUSED);
-    shared.join(lane, found.joins, Duration::ZERO);
+    shared.join(found.owed, retrier::PAUSED);
+    shared.join(found.joins, Duration::ZERO);
     shared.deferred(lane, found.late);
 }
 

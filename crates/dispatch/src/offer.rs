@@ -5,12 +5,11 @@
 //! first the lane decides, then the recorder hears of it, then the lane is told that the recorder
 //! knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
-use dovecast_notification::OrderKey;
 
 use crate::endpoint::Endpoint;
 use crate::item::Item;
@@ -108,7 +107,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         match offered {
             Offered::Queued => self.hire(&lane, hired),
             Offered::InLine => {}
-            Offered::Joins(joining) => self.join(&lane, vec![joining], Duration::ZERO),
+            Offered::Joins(joining) => self.join(vec![joining], Duration::ZERO),
             Offered::Deferred(shed) => {
                 self.deferred(&lane, shed);
             }
@@ -232,18 +231,17 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             trace::deferred(&item.span, lane.id);
             item.settle();
         }
-        self.join(lane, shed.joins, Duration::ZERO);
+        self.join(shed.joins, Duration::ZERO);
     }
 
     /// Deliveries that are owed instead of waiting in a lane; `wait`: for those that are due when
     /// the lane may be asked again.
-    pub(crate) fn join(&self, lane: &Lane, joins: Vec<Joining>, wait: Duration) {
+    pub(crate) fn join(&self, joins: Vec<Joining>, wait: Duration) {
         if joins.is_empty() {
             return;
         }
         let (mut happened, mut new) = (Vec::with_capacity(joins.len()), 0);
-        let mut keys: BTreeMap<OrderKey, u32> = BTreeMap::new();
-        for Joining { item, due } in &joins {
+        for Joining { item, due, .. } in &joins {
             let due_ms = match due {
                 Due::Now => self.now_ms(),
                 Due::Behind => BEHIND,
@@ -256,19 +254,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 happened.push(Happened::Owed(owed));
                 new += 1;
             }
-            if let Some(place) = &item.order {
-                *keys.entry(place.key).or_default() += 1;
-            }
         }
         count(&self.counters.held_back, new);
         self.recorder.note_all(happened);
-        let batch = self.recorder.batch();
-        {
-            let mut state = lane.state();
-            for (key, deliveries) in keys {
-                state.order.joined(key, deliveries, batch);
-            }
-        }
+        // From here on their keys wait for what is to be written, and for no thread.
         self.leave_to_recorder(joins.into_iter().map(|joining| joining.item));
         self.recorder.news.notify_one();
     }
@@ -286,7 +275,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 }
                 state.over(place, over, batch)
             };
-            self.join(lane, joins, Duration::ZERO);
+            self.join(joins, Duration::ZERO);
         }
     }
 
@@ -340,7 +329,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         };
         self.deferred(lane, shed);
         let wait = until.saturating_duration_since(now);
-        self.join(lane, owed, wait.max(NOT_NOW));
+        self.join(owed, wait.max(NOT_NOW));
     }
 
     /// Everything of a range is delivered that is before an offset.

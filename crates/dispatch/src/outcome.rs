@@ -344,5 +344,5 @@ pub(crate) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane
     };
     shared.deferred(lane, shed);
     let wait = wait.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
-    shared.join(lane, owed, wait.max(NOT_NOW));
+    shared.join(owed, wait.max(NOT_NOW));
 }

@@ -350,7 +350,7 @@ impl<L: Log> RangeReader<L> {
         };
         shared.hire(lane, hired);
         match offered {
-            Offered::Joins(joining) => shared.join(lane, vec![joining], Duration::ZERO),
+            Offered::Joins(joining) => shared.join(vec![joining], Duration::ZERO),
             // It is read again when the range goes on.
             Offered::Ended(item) => item.abandon(),
             _ => {}
