@@ -131,13 +131,7 @@ impl Recorder {
 
     /// A delivery was dropped on the way: it is owed, as after a failure.
     pub(crate) fn dropped(&self, item: &Item) {
-        let doublings = item.failures.min(16);
-        let delay = (DROPPED_FIRST * (1 << doublings)).min(DROPPED_LONGEST);
-        let due_ms = self.due(item.id(), delay);
-        let owed = Owed {
-            failures: item.failures.saturating_add(1),
-            ..item.owed(due_ms, "the dispatcher failed while it was under way")
-        };
+        let owed = self.as_dropped(item.owed(0, ""));
         self.note(if item.is_owed() {
             Happened::FailedAgain(owed)
         } else {
@@ -146,6 +140,27 @@ impl Recorder {
         self.hold(item.held.clone());
         self.end(&item.origin);
         self.news.notify_one();
+    }
+
+    /// A delivery that was claimed was dropped before it was one here: it is owed, as after a
+    /// failure.
+    pub(crate) fn dropped_claimed(&self, owed: Owed, held: Option<Arc<Reserved>>) {
+        let owed = self.as_dropped(owed);
+        self.note(Happened::FailedAgain(owed));
+        self.hold(held);
+        self.news.notify_one();
+    }
+
+    fn as_dropped(&self, owed: Owed) -> Owed {
+        let doublings = owed.failures.min(16);
+        let delay = (DROPPED_FIRST * (1 << doublings)).min(DROPPED_LONGEST);
+        let id = (owed.endpoint, owed.notification);
+        Owed {
+            due_ms: self.due(id, delay),
+            failures: owed.failures.saturating_add(1),
+            reason: "the dispatcher failed while it was under way".to_owned(),
+            ..owed
+        }
     }
 
     /// Writes the due times of what waits anew, by a clock that was set: some in each transaction,
