@@ -142,3 +142,32 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::assembling::Ends;
+    use super::super::tests::{item, place};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::lane::order::Entered;
+
+    #[test]
+    fn a_key_waits_for_what_was_dropped_before_it_has_joined_until_that_is_written() {
+        let recorder = Arc::new(Recorder::new(&Clock::default()));
+        let mut order = Order::default();
+        let key = place(1, 0).key;
+        order.hold(key);
+        let newer = item(&recorder, place(1, 1), false);
+        let Entered::Joins(joining) = order.enter(newer, 0, Ends::Awaited) else {
+            panic!("something is owed");
+        };
+        assert!(
+            !order.accepts(key, u64::MAX),
+            "the recorder does not have it"
+        );
+        // As by a panic.
+        drop(joining);
+        let batch = recorder.batch();
+        assert!(!order.accepts(key, batch - 1) && order.accepts(key, batch));
+    }
+}
