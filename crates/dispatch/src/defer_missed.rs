@@ -76,7 +76,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 let lanes = self.lanes();
                 let lane = |one: &T| {
                     let endpoint = endpoint(one);
-                    let may_be_behind = endpoint.is_active && !endpoint.is_ordered;
+                    let may_be_behind = !endpoint.takes_nothing() && !endpoint.is_ordered;
                     let lane = may_be_behind.then(|| lanes.get(&endpoint.id))?;
                     lane.cloned()
                 };

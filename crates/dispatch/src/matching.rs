@@ -82,7 +82,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 Some(Verdict::Holds) => found.wanted.push(endpoint),
                 Some(Verdict::Fails) => {}
                 Some(Verdict::TooCostly) => self.not_run(notification, endpoint.id),
-                None if !endpoint.is_active => count(&self.counters.dropped, 1),
+                None if endpoint.takes_nothing() => count(&self.counters.dropped, 1),
                 None => found.costly.push((endpoint, condition)),
             }
         }
@@ -125,11 +125,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     pub(crate) fn crowd_out(self: &Arc<Self>, live: &Live, found: Found) {
         let costly = found.costly.into_iter().map(|(endpoint, _)| endpoint);
         for endpoint in found.wanted.into_iter().chain(costly) {
-            if endpoint.is_active {
+            if endpoint.takes_nothing() {
+                count(&self.counters.dropped, 1);
+            } else {
                 count(&self.counters.crowded_out, 1);
                 self.leave_live(&endpoint, live.item(&self.recorder, &endpoint));
-            } else {
-                count(&self.counters.dropped, 1);
             }
         }
     }
@@ -213,7 +213,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// behind, or takes nothing.
     fn is_in_range(&self, endpoint: &Endpoint, live: &Live) -> Option<bool> {
         let lane = self.known_lane(endpoint.id);
-        let lane = lane.filter(|_| endpoint.is_active)?;
+        let lane = lane.filter(|_| !endpoint.takes_nothing())?;
         let state = lane.state();
         let behind = state.behind.as_ref()?;
         Some(behind.covers(&live.topic, live.partition, live.offset))

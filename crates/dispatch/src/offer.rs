@@ -68,7 +68,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Offers what was just read to an endpoint; waits a moment where its lane is full and drains
     /// fast.
     pub(crate) async fn offer_read(self: &Arc<Self>, endpoint: &Arc<Endpoint>, live: &Live) {
-        if !endpoint.is_active {
+        if endpoint.takes_nothing() {
             count(&self.counters.dropped, 1);
             return;
         }

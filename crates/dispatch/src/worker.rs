@@ -116,7 +116,8 @@ impl Hand {
         lane: &Lane,
         (is_first, is_fresh): (bool, bool),
     ) -> Result<Option<Visit>, Instant> {
-        let Some(host) = self.host.as_ref().filter(|_| self.endpoint.is_active) else {
+        let host = self.host.as_ref();
+        let Some(host) = host.filter(|_| !self.endpoint.takes_nothing()) else {
             return Ok(None);
         };
         let now = Instant::now();
@@ -222,7 +223,7 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     mut item: Item,
     (visit, tried): (Option<Visit>, UnderWay<'_>),
 ) {
-    if !hand.endpoint.is_active {
+    if hand.endpoint.takes_nothing() {
         return discard(shared, lane, item);
     }
     item.for_each(|item| item.content.clone_from(&hand.endpoint.content));
