@@ -230,16 +230,8 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     shared.ask_debtors(records).await;
     count(&shared.counters.records, records.len() as u64);
     for record in records {
-        while shared.room.is_full() {
-            if *stopping.borrow() {
-                // It is owed in a moment.
-                break;
-            }
-            tokio::select! {
-                () = shared.room.news() => {}
-                () = tokio::time::sleep(ROOM_CHECK_INTERVAL) => {}
-            }
-        }
+        // When the dispatcher stops, it is owed in a moment.
+        shared.room.until_free(|| *stopping.borrow()).await;
         let matched = match caught_now(|| matched(shared, record, &group)) {
             Ok(Ok(Some(matched))) => matched,
             Ok(Ok(None)) => continue,

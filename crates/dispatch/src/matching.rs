@@ -18,7 +18,6 @@ use crate::ledger::{Happened, Ledger};
 use crate::live::Live;
 use crate::panics::{caught, caught_now};
 use crate::reports::Report;
-use crate::room::ROOM_CHECK_INTERVAL;
 use crate::shared::Shared;
 use crate::stats::count;
 
@@ -151,7 +150,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         for ((endpoint, _), verdict) in candidates.iter().zip(verdicts) {
             match verdict {
                 Verdict::Holds => {
-                    if !self.has_room().await {
+                    if !self.room.until_free(|| self.is_stopping()).await {
                         return Offering::Unknown;
                     }
                     if !std::mem::replace(&mut is_counted, true) {
@@ -180,20 +179,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         self.recorder.note(Happened::Owed(owed));
         self.recorder.hold(item.held.clone());
         item.settle();
-    }
-
-    /// Waits until more may be in flight; `false`: the dispatcher is stopped.
-    async fn has_room(&self) -> bool {
-        while self.room.is_full() {
-            if self.is_stopping() {
-                return false;
-            }
-            tokio::select! {
-                () = self.room.news() => {}
-                () = tokio::time::sleep(ROOM_CHECK_INTERVAL) => {}
-            }
-        }
-        !self.is_stopping()
     }
 
     /// Whether a notification that is read again is for an endpoint; costly conditions wait for
