@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
@@ -172,7 +171,7 @@ async fn go_on<L: Log + Clone, S: Ledger>(
     let range = Going {
         from,
         to,
-        life: shared.lives.load(Ordering::Acquire),
+        life: shared.alive.life(),
         id: &id,
     };
     let step = step(shared, lane, readers, range).await;

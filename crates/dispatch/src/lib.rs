@@ -25,6 +25,7 @@
 //! | `partition_ends` | for order by key: how far partitions go |
 //! | `held_keys` | for order by key: which keys are free again |
 //! | `heartbeat` | says to the ledger that this dispatcher lives |
+//! | `alive` | until when others believe that, and which of its lives it lives |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
 //! | `outcome` | how a delivery goes on after an attempt |
 //! | `clock` | the time of day, and what waits whatever it says |
@@ -56,6 +57,7 @@
 #![forbid(unsafe_code)]
 
 mod account_pace;
+mod alive;
 mod bad_record;
 mod behind;
 mod bounds;

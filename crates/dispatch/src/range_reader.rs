@@ -9,7 +9,6 @@ mod way;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Record};
@@ -139,7 +138,7 @@ impl<L: Log> RangeReader<L> {
     where
         L: Clone,
     {
-        if !shared.is_alive() {
+        if !shared.alive.is_believed() {
             // Its progress could not be noted, and others may deliver it by now.
             return Step::Nothing;
         }
@@ -147,7 +146,7 @@ impl<L: Log> RangeReader<L> {
             // Whoever dispatches it knows what its records are.
             return Step::Left;
         }
-        if self.life != shared.lives.load(Ordering::Acquire) {
+        if self.life != shared.alive.life() {
             // We were taken for dead: it may be another one's.
             return if self.run.under_way() == 0 {
                 Step::Left

@@ -2,7 +2,7 @@
 //! bounded over all of them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use dovecast_notification::{EndpointId, Notification};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::alive::Alive;
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
 use crate::buried::Buried;
@@ -77,8 +78,6 @@ pub(crate) struct Shared<L, S> {
     log_lines: LineLimit,
     /// About a ledger that does not answer.
     ledger_lines: LineLimit,
-    /// About records that are no notification, and no dead letter.
-    pub(crate) not_kept_lines: LineLimit,
     /// About ranges that the log does not have.
     pub(crate) missing_lines: LineLimit,
     /// Deliveries that may be in flight.
@@ -92,11 +91,7 @@ pub(crate) struct Shared<L, S> {
     pub(crate) panics: Panics,
     /// Lanes that have fallen behind, each once until its ranges are read.
     pub(crate) fallen_behind: mpsc::UnboundedSender<Arc<Lane>>,
-    /// Until when the other dispatchers believe that this one lives, by its last heartbeat.
-    pub(crate) alive_until: Lock<Option<Instant>>,
-    /// Number of this life among those of the dispatcher: what was claimed in another one others
-    /// may have claimed since.
-    pub(crate) lives: AtomicU64,
+    pub(crate) alive: Alive,
     /// Until when no range is taken up, because the log could not be read.
     pub(crate) unreadable_until: Lock<Option<Instant>>,
     pub(crate) is_stopping: AtomicBool,
@@ -130,7 +125,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             claims: tokio::sync::RwLock::default(),
             log_lines: LineLimit::default(),
             ledger_lines: LineLimit::default(),
-            not_kept_lines: LineLimit::default(),
             missing_lines: LineLimit::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
             hanging: Hanging::new(parts.budget.total(), &parts.counters),
@@ -139,8 +133,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             hosts: Hosts::default(),
             panics: Panics::default(),
             fallen_behind,
-            alive_until: Lock::new("alive", None),
-            lives: AtomicU64::new(0),
+            alive: Alive::default(),
             unreadable_until: Lock::new("unreadable", None),
             is_stopping: AtomicBool::new(false),
             is_over: AtomicBool::new(false),

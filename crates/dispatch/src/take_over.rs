@@ -11,7 +11,6 @@
 //! as long as a store takes that is slow: a question keeps the batch that it waits for (`behind`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_log::Log;
@@ -100,7 +99,7 @@ pub(crate) async fn rest<L: Log + Clone, S: Ledger>(
 
 /// Whether what is claimed now can be delivered, as far as is known.
 fn can_take<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> bool {
-    shared.is_alive() && shared.can_read()
+    shared.alive.is_believed() && shared.can_read()
 }
 
 fn may_ask<L: Log + Clone, S: Ledger>(
@@ -164,7 +163,7 @@ async fn take_over<L: Log + Clone, S: Ledger>(
     of: &TopicPartition,
     number: u64,
 ) {
-    let life = shared.lives.load(Ordering::Acquire);
+    let life = shared.alive.life();
     let endpoint = lane.id;
     let now_ms = shared.now_ms();
     let asked = async { shared.ledger.take_over(now_ms, endpoint, of.clone()).await };
@@ -176,7 +175,7 @@ async fn take_over<L: Log + Clone, S: Ledger>(
             return;
         }
     };
-    if life != shared.lives.load(Ordering::Acquire) {
+    if life != shared.alive.life() {
         // Others may have claimed it since.
         for range in debts.claimed {
             shared.release(range.id);

@@ -8,7 +8,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_log::Log;
@@ -105,7 +104,7 @@ async fn take_up<L: Log + Clone, S: Ledger>(
                 return Ok(());
             }
             // Before it is claimed: what comes after another one's turn is not ours.
-            let life = shared.lives.load(Ordering::Acquire);
+            let life = shared.alive.life();
             let (now_ms, topics) = (shared.now_ms(), shared.topics());
             let claim = shared
                 .ledger
