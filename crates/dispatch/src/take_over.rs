@@ -51,9 +51,9 @@ pub(crate) async fn take_free<L: Log + Clone, S: Ledger>(
 pub(crate) async fn ask<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
 ) -> Option<u64> {
-    leave_lost(shared, lane, readers);
+    leave_lost(shared, lane, open);
     let (unknown, is_new) = {
         let mut state = lane.state();
         let behind = state.behind.as_mut()?;
@@ -119,7 +119,7 @@ fn may_ask<L: Log + Clone, S: Ledger>(
 fn leave_lost<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
 ) {
     let partitions = match &lane.state().behind {
         Some(behind) => behind.partitions(),
@@ -141,14 +141,14 @@ fn leave_lost<L: Log + Clone, S: Ledger>(
             None => return,
         };
         for part in parts.into_iter().filter(|part| part.id.partition() == of) {
-            if let Some(reader) = readers.get_mut(&part.id) {
+            if let Some(reader) = open.get_mut(&part.id) {
                 reader.give_up(shared, lane);
                 if !reader.is_idle() {
                     continue;
                 }
             }
             if leave(lane, &part.id, part.to) {
-                readers.remove(&part.id);
+                open.remove(&part.id);
                 shared.release(part.id);
             }
         }
