@@ -30,8 +30,8 @@ use crate::{
 const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// After so many offers in a row others have their turn on the processor.
 const OFFERS: usize = 64;
-/// Groups that may wait for their commit.
-const OPEN_GROUPS: usize = 10_000;
+/// Reads that may wait for their commit.
+const OPEN_READS: usize = 10_000;
 /// While the ledger is away nothing more is read when so many times the deliveries that may be in
 /// flight have happened.
 const UNWRITTEN: u64 = 10;
@@ -171,7 +171,7 @@ async fn take<L: Log + Clone, S: Ledger>(
 fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
     let waiting = u64::try_from(shared.recorder.waiting()).unwrap_or(u64::MAX);
     !shared.room.is_full()
-        && shared.recorder.open_groups() < OPEN_GROUPS
+        && shared.recorder.open_reads() < OPEN_READS
         && waiting < shared.options.in_flight * UNWRITTEN
 }
 
@@ -225,14 +225,14 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     stopping: &watch::Receiver<bool>,
 ) {
     shared.learn_ordered();
-    let group = ReadTogether::new(Position::behind(records));
-    let numbered = shared.numbered(&group.positions);
+    let read_together = ReadTogether::new(Position::behind(records));
+    let numbered = shared.numbered(&read_together.positions);
     shared.ask_debtors(records).await;
     count(&shared.counters.records, records.len() as u64);
     for record in records {
         // When the dispatcher stops, it is owed in a moment.
         shared.room.until_free(|| *stopping.borrow()).await;
-        let matched = match caught_now(|| matched(shared, record, &group)) {
+        let matched = match caught_now(|| matched(shared, record, &read_together)) {
             Ok(Ok(Some(matched))) => matched,
             Ok(Ok(None)) => continue,
             Ok(Err(error)) => {
@@ -284,8 +284,8 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
         }
     }
     shared.read_up.note(numbered);
-    shared.recorder.begin(Arc::clone(&group));
-    if group.done() {
+    shared.recorder.begin(Arc::clone(&read_together));
+    if read_together.done() {
         shared.recorder.news.notify_one();
     }
 }
@@ -299,7 +299,7 @@ struct Matched {
 fn matched<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     record: &Record,
-    group: &Arc<ReadTogether>,
+    read_together: &Arc<ReadTogether>,
 ) -> Result<Option<Matched>, Unread> {
     let notification = shared.read(record)?;
     let mut found = Found::default();
@@ -309,7 +309,7 @@ fn matched<L: Log + Clone, S: Ledger>(
     if found.is_empty() {
         return Ok(None);
     }
-    let mut live = Live::new(notification, record, group, span, &shared.log_name);
+    let mut live = Live::new(notification, record, read_together, span, &shared.log_name);
     if !found.wanted.is_empty() {
         live.is_matched = true;
         count(&shared.counters.matched, 1);

@@ -222,7 +222,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
 impl<L: Log + Clone, S: Ledger> Undecided<L, S> {
     fn new(shared: &Arc<Shared<L, S>>, live: Live, candidates: Vec<Candidate>) -> Self {
-        live.group.add();
+        live.read_together.add();
         Self {
             shared: Arc::clone(shared),
             live,
@@ -263,7 +263,7 @@ impl<L: Log + Clone, S: Ledger> Drop for Undecided<L, S> {
                 shared.panicked("matching", &panicked);
             }
         }
-        if live.group.done() {
+        if live.read_together.done() {
             shared.recorder.news.notify_one();
         }
     }

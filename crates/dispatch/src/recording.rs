@@ -103,7 +103,7 @@ async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
     let is_idle = !shared.is_busy() || shared.is_over.load(Ordering::Acquire);
     let held = shared.recorder.take_held();
     // What lanes miss of them is deferred after that, and then taken with the rest.
-    let done = shared.recorder.done_groups();
+    let done = shared.recorder.done_reads();
     let are_all_deferred = shared.defer_all_missed();
     if !are_all_deferred {
         shared.recorder.news.notify_one();

@@ -176,7 +176,7 @@ async fn check(at: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_in_the_feed_costs_a_record_and_stops_no_partition() {
+async fn a_panic_while_the_log_is_read_costs_a_record_and_stops_no_partition() {
     check("notification").await;
     check("matched").await;
 }
