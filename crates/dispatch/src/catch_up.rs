@@ -16,15 +16,15 @@ use tokio::sync::mpsc;
 use crate::behind::{Growth, Part};
 use crate::lane::Lane;
 use crate::ledger::{Happened, Ledger, RangeId};
-use crate::panics::{REST, caught};
-use crate::range_reader::{RETRY_INTERVAL, RangeReader, Step};
+use crate::panics::{PANIC_REST, caught};
+use crate::range_reader::{RANGE_RETRY_INTERVAL, RangeReader, Step};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::take_over;
 
 /// How long a range waits for room in memory before its endpoint is looked at again: who waits
 /// keeps its turn.
-const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+const RANGE_ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Catches up with lanes that have said that they fell behind, each in a task of its own, until the
 /// dispatcher stops.
@@ -43,7 +43,7 @@ async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc
     while let Err(panicked) = caught(grow(&shared, &lane, &mut open)).await {
         shared.panicked("catch_up", &panicked);
         open.values_mut().for_each(RangeReader::begin_anew);
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(PANIC_REST).await;
     }
 }
 
@@ -259,7 +259,7 @@ pub(crate) async fn step<L: Log + Clone, S: Ledger>(
         match reader.step(shared, lane, range.to).await {
             Step::WantsReader => place = shared.readers.try_take(),
             Step::WantsRoom(bytes) => {
-                reader.room = shared.budget.wait(bytes, ROOM_PATIENCE).await;
+                reader.room = shared.budget.wait(bytes, RANGE_ROOM_PATIENCE).await;
                 if reader.room.is_none() {
                     return Step::Nothing;
                 }
@@ -374,14 +374,14 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
         if let Some(at) = probe_at {
             // It may probe already, and has nothing to probe with.
             return if at <= now {
-                RETRY_INTERVAL
+                RANGE_RETRY_INTERVAL
             } else {
-                RETRY_INTERVAL.min(at - now)
+                RANGE_RETRY_INTERVAL.min(at - now)
             };
         }
         let waiting = state.waiting();
         state.call(waiting.min(1))
     };
     shared.hire(lane, hired);
-    RETRY_INTERVAL
+    RANGE_RETRY_INTERVAL
 }

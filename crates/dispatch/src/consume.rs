@@ -27,14 +27,14 @@ use crate::{
 };
 
 /// How long a record waits for room in memory before it is left to a range.
-const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+const LIVE_ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// After so many offers in a row others have their turn on the processor.
 const OFFERS: usize = 64;
 /// Reads that may wait for their commit.
 const OPEN_READS: usize = 10_000;
 /// While the ledger is away nothing more is read when so many times the deliveries that may be in
 /// flight have happened.
-const UNWRITTEN: u64 = 10;
+const UNWRITTEN_PER_IN_FLIGHT: u64 = 10;
 /// About records that were removed before they were read.
 static EXPIRED_LINES: LineLimit = LineLimit::a_minute(20);
 
@@ -172,7 +172,7 @@ fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
     let waiting = u64::try_from(shared.recorder.waiting()).unwrap_or(u64::MAX);
     !shared.room.is_full()
         && shared.recorder.open_reads() < OPEN_READS
-        && waiting < shared.options.in_flight * UNWRITTEN
+        && waiting < shared.options.in_flight * UNWRITTEN_PER_IN_FLIGHT
 }
 
 /// `false`: the consumer has panicked.
@@ -265,7 +265,7 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
             continue;
         }
         let bytes = live.notification.memory_bytes();
-        live.held = shared.budget.take_within(bytes, ROOM_PATIENCE).await;
+        live.held = shared.budget.take_within(bytes, LIVE_ROOM_PATIENCE).await;
         if live.held.is_none() {
             shared.crowd_out(&live, found);
             continue;

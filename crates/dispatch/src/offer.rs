@@ -28,7 +28,7 @@ const FULL_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(5);
 /// When a delivery is asked for again before which it has to be known what comes first: a moment
 /// later.
-const UNKNOWN: Duration = Duration::from_secs(1);
+const UNKNOWN_ORDER_WAIT: Duration = Duration::from_secs(1);
 /// When a delivery is asked for again before which a range has to be read, as fast as its endpoint
 /// takes that.
 const UNREAD: Duration = Duration::from_secs(10);
@@ -172,7 +172,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 self.take_over_later(endpoint, place.of.clone());
             }
             if is_unknown || !self.is_read_up(&place) {
-                return self.give_back(run.items, if is_ours { UNKNOWN } else { NOT_NOW });
+                let wait = if is_ours { UNKNOWN_ORDER_WAIT } else { NOT_NOW };
+                return self.give_back(run.items, wait);
             }
         }
         let share = self.budget.lane_bytes();

@@ -37,7 +37,7 @@ const ORDERED_WINDOW: usize = 1_000;
 /// place.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long until what could not go on is looked at again.
-pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const RANGE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What came of going on with a range.
 pub(crate) enum Step {
@@ -213,7 +213,7 @@ impl<L: Log> RangeReader<L> {
                 Err(error) => {
                     tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, reading it is retried");
                     self.reader = None;
-                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    tokio::time::sleep(RANGE_RETRY_INTERVAL).await;
                     // It may be that there is no such offset any more.
                     return match self.check_bounds(shared, to, began).await {
                         None | Some(Step::Nothing) => self.unread(shared),

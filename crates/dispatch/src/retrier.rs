@@ -24,13 +24,13 @@ use crate::trace;
 /// How often it is looked for deliveries that are due.
 const CLAIM_INTERVAL: Duration = Duration::from_millis(500);
 /// While so much is not written, nothing is claimed.
-const UNWRITTEN: usize = 20_000;
+const MAX_UNWRITTEN_TO_CLAIM: usize = 20_000;
 /// How many are fetched at a time: at most so many, and one in so many of those that may be claimed
 /// still, so that one account has not all of them at once.
 const MAX_CLAIMED: usize = 500;
 const CLAIMED_PART: u64 = 4;
 /// When a delivery is looked at again whose endpoint is not known here.
-const UNKNOWN: Duration = Duration::from_secs(5);
+const UNKNOWN_ENDPOINT_WAIT: Duration = Duration::from_secs(5);
 /// When a delivery to an endpoint that is paused is looked at again.
 pub(crate) const PAUSED: Duration = Duration::from_mins(1);
 
@@ -79,7 +79,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
 /// Claims what is due, as far as there is room, and offers it; `true`: more may be due.
 async fn claim<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> bool {
     let left = shared.room.claims_left();
-    if left == 0 || shared.recorder.waiting() >= UNWRITTEN {
+    if left == 0 || shared.recorder.waiting() >= MAX_UNWRITTEN_TO_CLAIM {
         return false;
     }
     let most = usize::try_from(left.div_ceil(CLAIMED_PART)).unwrap_or(usize::MAX);
@@ -186,7 +186,7 @@ fn retry<L: Log + Clone, S: Ledger>(
             // Gone, or not active any more; or so new that we have not heard of it.
             Some((Takes::Nothing, _)) | None => {
                 count(&shared.counters.dropped, 1);
-                let again = again(shared, owed, place, UNKNOWN);
+                let again = again(shared, owed, place, UNKNOWN_ENDPOINT_WAIT);
                 shared.recorder.hold(held.clone());
                 // Where the ledger knows the endpoint the delivery is there again, and stays.
                 let unwanted = Happened::Unwanted(id);

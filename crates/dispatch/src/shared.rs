@@ -24,7 +24,7 @@ use crate::ledger::{Happened, Ledger, LedgerError, Millis};
 use crate::locks::{Held, Lock};
 use crate::missed::AllMissed;
 use crate::options::{DispatchOptions, Unread};
-use crate::panics::{Panicked, Panics, REST, answered, caught};
+use crate::panics::{PANIC_REST, Panicked, Panics, answered, caught};
 use crate::partitions::Partitions;
 use crate::read_up::ReadUp;
 use crate::readers::Readers;
@@ -35,7 +35,7 @@ use crate::stats::{Counters, count};
 use crate::taken_up::TakenUp;
 
 /// How long until the log or the ledger is asked again after an error.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+const ERROR_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a stop waits for what is being claimed.
 const CLAIM_ENDS: Duration = Duration::from_secs(2);
 
@@ -254,7 +254,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         if self.ledger_lines.take() {
             tracing::warn!(%error, "what happens to deliveries cannot be stored now, storing it is retried");
         }
-        tokio::time::sleep(RETRY_INTERVAL).await;
+        tokio::time::sleep(ERROR_RETRY_INTERVAL).await;
     }
 
     /// Logs an error of the log, and waits before it is read again.
@@ -262,7 +262,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         if self.log_lines.take() {
             tracing::warn!(%error, "the log cannot be read, reading it is retried");
         }
-        tokio::time::sleep(RETRY_INTERVAL).await;
+        tokio::time::sleep(ERROR_RETRY_INTERVAL).await;
     }
 
     /// Runs a part that keeps nothing for itself, and begins it anew when it panics.
@@ -273,7 +273,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     ) {
         while let Err(panicked) = caught(run(Arc::clone(&self))).await {
             self.panicked(part, &panicked);
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(PANIC_REST).await;
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::take_over;
 /// Time between two searches for endpoints that owe ranges which no dispatcher delivers.
 const TAKE_UP_INTERVAL: Duration = Duration::from_secs(2);
 /// Time for which endpoints that want more ranges are gathered before some are claimed.
-const GATHER: Duration = Duration::from_millis(10);
+const WANTING_GATHER_TIME: Duration = Duration::from_millis(10);
 /// Endpoints whose ranges are claimed in one statement: it stays short.
 const ENDPOINTS_PER_CLAIM: usize = 50;
 /// Ranges of one endpoint that are claimed at a time: bounds what is kept in memory of each.
@@ -58,7 +58,9 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
             shared.ledger_failed(&error).await;
         }
         tokio::select! {
-            () = shared.taken_up.is_wanted.notified() => tokio::time::sleep(GATHER).await,
+            () = shared.taken_up.is_wanted.notified() => {
+                tokio::time::sleep(WANTING_GATHER_TIME).await;
+            }
             () = tokio::time::sleep_until(look_at) => {}
         }
     }

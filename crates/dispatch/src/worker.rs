@@ -22,7 +22,7 @@ use crate::lane::{Lane, Next, PATIENCE, WorkerPermit};
 use crate::ledger::{Happened, Ledger};
 use crate::offer::NOT_NOW;
 use crate::outcome::{opened, settle};
-use crate::panics::{REST, caught};
+use crate::panics::{PANIC_REST, caught};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::trace;
@@ -85,7 +85,7 @@ async fn run<L: Log + Clone, S: Ledger>(
             opened(&shared, &lane);
         }
         lane.ended.notify_one();
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(PANIC_REST).await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dovecast_log::{Log, LogError, Position, Reader};
 
-use super::{GRACE, RETRY_INTERVAL, RangeReader, Step};
+use super::{GRACE, RANGE_RETRY_INTERVAL, RangeReader, Step};
 use crate::ledger::Ledger;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -14,7 +14,7 @@ use crate::stats::count;
 /// How long the log may not be readable before others get a try ...
 const UNREADABLE: Duration = Duration::from_secs(5);
 /// ... and before we take anything up again.
-const REST: Duration = Duration::from_secs(15);
+const UNREADABLE_REST: Duration = Duration::from_secs(15);
 
 impl<L: Log> RangeReader<L> {
     /// The log could not be read.
@@ -32,7 +32,7 @@ impl<L: Log> RangeReader<L> {
             endpoint.id = %id.endpoint, topic = &*id.topic, partition = id.partition,
             "the log cannot be read: what an endpoint owes of it is left to others"
         );
-        shared.cannot_read(REST);
+        shared.cannot_read(UNREADABLE_REST);
         Step::Left
     }
 
@@ -83,7 +83,7 @@ impl<L: Log> RangeReader<L> {
             self.heard = Instant::now();
         }
         if let Some(reader) = &mut self.reader
-            && let Ok(records) = tokio::time::timeout(RETRY_INTERVAL, reader.next()).await
+            && let Ok(records) = tokio::time::timeout(RANGE_RETRY_INTERVAL, reader.next()).await
         {
             let next = self.next;
             let records = records?.into_iter();
