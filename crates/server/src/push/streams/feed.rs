@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::catch_up::{CatchUp, Catching};
-use super::cursor::Place;
+use super::cursor::RecordAt;
 use super::hub::{Hub, Seen};
 use super::turns::Turns;
 use crate::push::counters::{Count, Counters};
@@ -89,7 +89,7 @@ impl Feed {
 
     fn take(&self, record: &Record) {
         let event = MailEvent::parse(&record.value, &self.account).ok();
-        let place = Place {
+        let place = RecordAt {
             topic: Arc::clone(&record.topic),
             partition: record.partition,
             offset: record.offset,
