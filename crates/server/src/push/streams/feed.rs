@@ -26,14 +26,14 @@ static LOST_LINES: LineLimit = LineLimit::a_minute(20);
 
 /// What the log is followed with.
 #[derive(Clone)]
-pub(super) struct Feed {
+pub(super) struct EventFeed {
     pub(super) hub: Arc<Hub>,
     pub(super) counters: Arc<Counters>,
     pub(super) account: EventAccount,
     pub(super) requests: Arc<Mutex<mpsc::UnboundedReceiver<CatchUp>>>,
 }
 
-impl Feed {
+impl EventFeed {
     /// Follows the log until it is closed.
     pub(super) async fn follow<L: Log + Clone>(&self, log: &L, topics: &[String]) {
         let begins_ms = now_ms();
