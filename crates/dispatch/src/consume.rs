@@ -52,35 +52,16 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     fallen_behind: mpsc::UnboundedReceiver<Arc<Lane>>,
     mut stopping: watch::Receiver<bool>,
 ) -> Ended {
-    let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
-    let mut consumer = loop {
-        match shared.log.consumer(&shared.options.group, &topics).await {
-            Ok(consumer) => break consumer,
-            Err(LogError::Closed) => return Ended::Stopped,
-            Err(error) => shared.log_failed(&error).await,
-        }
-        if *stopping.borrow() {
-            return Ended::Stopped;
-        }
+    let Some(mut consumer) = join_group(&shared, &stopping).await else {
+        return Ended::Stopped;
     };
     shared.partitions.are(consumer.assignment());
-    let (commits, mut to_commit) = mpsc::unbounded_channel();
-    let mut helpers = JoinSet::new();
     // Before anything is claimed.
-    while let Err(error) = shared.beat().await {
-        if *stopping.borrow() {
-            return Ended::Stopped;
-        }
-        shared.ledger_failed(&error).await;
+    if !begin_life(&shared, &stopping).await {
+        return Ended::Stopped;
     }
-    helpers.spawn(Arc::clone(&shared).keep_up("heartbeat", heartbeat::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("lanes", lanes::look_after));
-    helpers.spawn(Arc::clone(&shared).keep_up("retrier", retrier::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("take_up", take_up::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("free_ranges", free_ranges::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("held_keys", held_keys::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("partition_ends", partition_ends::run));
-    helpers.spawn(catch_up::run(Arc::clone(&shared), fallen_behind));
+    let mut helpers = begin_helpers(&shared, fallen_behind);
+    let (commits, mut to_commit) = mpsc::unbounded_channel();
     let recording = tokio::spawn(recording::run(Arc::clone(&shared), commits));
     let ended = loop {
         let may_read = has_room(&shared);
@@ -130,6 +111,55 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
         tracing::warn!(%error, "what was claimed cannot be given back");
     }
     ended
+}
+
+/// The consumer of the log; `None`: the dispatcher stops, or the log is closed.
+async fn join_group<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    stopping: &watch::Receiver<bool>,
+) -> Option<L::Consumer> {
+    let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
+    loop {
+        match shared.log.consumer(&shared.options.group, &topics).await {
+            Ok(consumer) => return Some(consumer),
+            Err(LogError::Closed) => return None,
+            Err(error) => shared.log_failed(&error).await,
+        }
+        if *stopping.borrow() {
+            return None;
+        }
+    }
+}
+
+/// Has the others know that this dispatcher lives; `false`: it stops.
+async fn begin_life<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    stopping: &watch::Receiver<bool>,
+) -> bool {
+    while let Err(error) = shared.beat().await {
+        if *stopping.borrow() {
+            return false;
+        }
+        shared.ledger_failed(&error).await;
+    }
+    true
+}
+
+/// Begins what works beside the reading of the log.
+fn begin_helpers<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    fallen_behind: mpsc::UnboundedReceiver<Arc<Lane>>,
+) -> JoinSet<()> {
+    let mut helpers = JoinSet::new();
+    helpers.spawn(Arc::clone(shared).keep_up("heartbeat", heartbeat::run));
+    helpers.spawn(Arc::clone(shared).keep_up("lanes", lanes::look_after));
+    helpers.spawn(Arc::clone(shared).keep_up("retrier", retrier::run));
+    helpers.spawn(Arc::clone(shared).keep_up("take_up", take_up::run));
+    helpers.spawn(Arc::clone(shared).keep_up("free_ranges", free_ranges::run));
+    helpers.spawn(Arc::clone(shared).keep_up("held_keys", held_keys::run));
+    helpers.spawn(Arc::clone(shared).keep_up("partition_ends", partition_ends::run));
+    helpers.spawn(catch_up::run(Arc::clone(shared), fallen_behind));
+    helpers
 }
 
 /// Takes what was read; `Some`: nothing more can be.
@@ -232,61 +262,69 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     for record in records {
         // When the dispatcher stops, it is owed in a moment.
         shared.room.until_free(|| *stopping.borrow()).await;
-        let matched = match caught_now(|| matched(shared, record, &read_together)) {
-            Ok(Ok(Some(matched))) => matched,
-            Ok(Ok(None)) => continue,
-            Ok(Err(error)) => {
-                await_room(shared, record.value.len(), stopping).await;
-                bury(shared, record, &error.to_string());
-                continue;
-            }
-            Err(panicked) => {
-                shared.panicked("consume", &panicked);
-                await_room(shared, record.value.len(), stopping).await;
-                bury(
-                    shared,
-                    record,
-                    &format!("reading it has panicked: {panicked}"),
-                );
-                continue;
-            }
-        };
-        let Matched {
-            mut live,
-            mut found,
-        } = matched;
-        // What was found is in order, if it is, since before it was found.
-        shared.learn_ordered();
-        if let Err(panicked) = caught_now(|| shared.note_missed(&live, &mut found)) {
-            // To be offered to all of them, also where that is a second time.
-            shared.panicked("consume", &panicked);
-        }
-        if found.is_empty() {
-            continue;
-        }
-        let bytes = live.notification.memory_bytes();
-        live.held = shared.budget.take_within(bytes, LIVE_ROOM_PATIENCE).await;
-        if live.held.is_none() {
-            shared.crowd_out(&live, found);
-            continue;
-        }
-        for (place, endpoint) in found.wanted.iter().enumerate() {
-            if let Err(panicked) = caught(shared.offer_read(endpoint, &live)).await {
-                // What was dropped so is owed.
-                shared.panicked("consume", &panicked);
-            }
-            if place % OFFERS == OFFERS - 1 {
-                tokio::task::yield_now().await;
-            }
-        }
-        if !found.costly.is_empty() {
-            shared.find_later(live, found.costly);
+        let read = read_record(shared, record, &read_together, stopping);
+        if let Some(matched) = read.await {
+            offer(shared, matched).await;
         }
     }
     shared.read_up.note(numbered);
     shared.recorder.begin(Arc::clone(&read_together));
     if read_together.done() {
         shared.recorder.news.notify_one();
+    }
+}
+
+/// The notification of a record, if anyone wants it or may want it. One that is none is buried.
+async fn read_record<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    record: &Record,
+    read_together: &Arc<ReadTogether>,
+    stopping: &watch::Receiver<bool>,
+) -> Option<Matched> {
+    let reason = match caught_now(|| matched(shared, record, read_together)) {
+        Ok(Ok(matched)) => return matched,
+        Ok(Err(error)) => error.to_string(),
+        Err(panicked) => {
+            shared.panicked("consume", &panicked);
+            format!("reading it has panicked: {panicked}")
+        }
+    };
+    await_room(shared, record.value.len(), stopping).await;
+    bury(shared, record, &reason);
+    None
+}
+
+/// Offers a notification to all that want it, and has the others evaluated.
+async fn offer<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, matched: Matched) {
+    let Matched {
+        mut live,
+        mut found,
+    } = matched;
+    // What was found is in order, if it is, since before it was found.
+    shared.learn_ordered();
+    if let Err(panicked) = caught_now(|| shared.note_missed(&live, &mut found)) {
+        // To be offered to all of them, also where that is a second time.
+        shared.panicked("consume", &panicked);
+    }
+    if found.is_empty() {
+        return;
+    }
+    let bytes = live.notification.memory_bytes();
+    live.held = shared.budget.take_within(bytes, LIVE_ROOM_PATIENCE).await;
+    if live.held.is_none() {
+        return shared.crowd_out(&live, found);
+    }
+    for (place, endpoint) in found.wanted.iter().enumerate() {
+        if let Err(panicked) = caught(shared.offer_read(endpoint, &live)).await {
+            // What was dropped so is owed.
+            shared.panicked("consume", &panicked);
+        }
+        if place % OFFERS == OFFERS - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    if !found.costly.is_empty() {
+        shared.find_later(live, found.costly);
     }
 }
 
