@@ -57,7 +57,7 @@ fn keep<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, record: &Record, reaso
     count(&shared.counters.bad_records, 1);
     if !shared.buried.take(Instant::now()) {
         count(&shared.counters.bad_records_not_kept, 1);
-        if let Some(suppressed) = shared.not_kept_lines.take_counted() {
+        if let Some(suppressed) = shared.buried.take_line() {
             tracing::warn!(
                 topic = &*record.topic,
                 partition = record.partition,

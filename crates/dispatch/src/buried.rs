@@ -1,8 +1,10 @@
-//! Which records that are no notifications were met, and how many of them become dead letters: so
-//! many of each minute.
+//! Which records that are no notifications were met, and how many of them become dead letters, and
+//! are logged: so many of each minute.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
+
+use dovecast_log::LineLimit;
 
 use crate::ledger::RecordPlace;
 use crate::locks::Lock;
@@ -19,6 +21,8 @@ const PLACES: usize = 10_000;
 pub(crate) struct Buried {
     kept: Lock<(Option<Instant>, u32)>,
     met: Lock<HashSet<RecordPlace>>,
+    /// About records that become no dead letter.
+    lines: LineLimit,
 }
 
 impl Default for Buried {
@@ -26,6 +30,7 @@ impl Default for Buried {
         Self {
             kept: Lock::new("buried", (None, 0)),
             met: Lock::new("met", HashSet::new()),
+            lines: LineLimit::default(),
         }
     }
 }
@@ -40,6 +45,11 @@ impl Buried {
         }
         *count = count.saturating_add(1);
         *count <= KEPT_A_MINUTE
+    }
+
+    /// How many records that become no dead letter were not logged, if one is to be logged now.
+    pub(crate) fn take_line(&self) -> Option<u64> {
+        self.lines.take_counted()
     }
 
     /// A record is met; `true`: for the first time, as far as is remembered. When there are very

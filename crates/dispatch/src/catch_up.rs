@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
@@ -17,15 +16,15 @@ use tokio::sync::mpsc;
 use crate::behind::{Growth, Part};
 use crate::lane::Lane;
 use crate::ledger::{Happened, Ledger, RangeId};
-use crate::panics::{REST, caught};
-use crate::range_reader::{RETRY_INTERVAL, RangeReader, Step};
+use crate::panics::{PANIC_REST, caught};
+use crate::range_reader::{RANGE_RETRY_INTERVAL, RangeReader, Step};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::take_over;
 
 /// How long a range waits for room in memory before its endpoint is looked at again: who waits
 /// keeps its turn.
-const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+const RANGE_ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Catches up with lanes that have said that they fell behind, each in a task of its own, until the
 /// dispatcher stops.
@@ -40,22 +39,22 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
 
 /// Delivers the ranges of a lane that is behind, until it is so no more.
 async fn growing<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, lane: Arc<Lane>) {
-    let mut readers: Open<L> = HashMap::new();
-    while let Err(panicked) = caught(grow(&shared, &lane, &mut readers)).await {
+    let mut open: Open<L> = HashMap::new();
+    while let Err(panicked) = caught(grow(&shared, &lane, &mut open)).await {
         shared.panicked("catch_up", &panicked);
-        readers.values_mut().for_each(RangeReader::begin_anew);
-        tokio::time::sleep(REST).await;
+        open.values_mut().for_each(RangeReader::begin_anew);
+        tokio::time::sleep(PANIC_REST).await;
     }
 }
 
 async fn grow<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
 ) {
     while !shared.is_stopping() {
         if shared.directory.endpoint(lane.id).is_none() {
-            if give_up(shared, lane, readers) {
+            if give_up(shared, lane, open) {
                 return;
             }
             rest(shared, lane).await;
@@ -64,7 +63,7 @@ async fn grow<L: Log + Clone, S: Ledger>(
         let is_ordered = lane.state().gate.endpoint().is_ordered;
         let mut question = None;
         if is_ordered {
-            question = take_over::ask(shared, lane, readers).await;
+            question = take_over::ask(shared, lane, open).await;
         } else if let Some(behind) = &mut lane.state().behind {
             // Asked for while it was in order.
             behind.ask_nothing();
@@ -83,26 +82,26 @@ async fn grow<L: Log + Clone, S: Ledger>(
         };
         for (id, to) in covered {
             // What is under way of it comes again with the range that covers it.
-            readers.remove(&id);
+            open.remove(&id);
             shared.ended(id, to);
         }
         let mut has_moved = false;
         for part in ranges {
-            has_moved |= go_on(shared, lane, readers, part).await;
+            has_moved |= go_on(shared, lane, open, part).await;
         }
         if has_moved {
             continue;
         }
-        match is_caught_up(shared, lane, readers) {
+        match is_caught_up(shared, lane, open) {
             CaughtUp::Yes => return,
             CaughtUp::HasGrown => continue,
             CaughtUp::No => {}
         }
-        for reader in readers.values_mut() {
+        for reader in open.values_mut() {
             reader.make_way(shared, lane);
         }
-        for id in readers.keys() {
-            is_read_to(lane, readers, id);
+        for id in open.keys() {
+            is_read_to(lane, open, id);
         }
         take_over::rest(shared, lane, question).await;
     }
@@ -113,7 +112,7 @@ async fn grow<L: Log + Clone, S: Ledger>(
 fn give_up<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
 ) -> bool {
     // What was noted before it went is part of its ranges first.
     let has_missed_nothing = shared.has_missed_nothing(lane);
@@ -136,7 +135,7 @@ fn give_up<L: Log + Clone, S: Ledger>(
     };
     let mut unwanted = Vec::with_capacity(parts.len());
     for Part { id, .. } in parts {
-        if let Some(reader) = readers.remove(&id) {
+        if let Some(reader) = open.remove(&id) {
             reader.void();
         }
         unwanted.push(Happened::UnwantedRange(id));
@@ -150,7 +149,7 @@ fn give_up<L: Log + Clone, S: Ledger>(
 async fn go_on<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
     Part { id, from, to }: Part,
 ) -> bool {
     let is_set_back = match &mut lane.state().behind {
@@ -158,7 +157,7 @@ async fn go_on<L: Log + Clone, S: Ledger>(
         None => false,
     };
     if is_set_back {
-        if let Some(reader) = readers.remove(&id) {
+        if let Some(reader) = open.remove(&id) {
             reader.void();
         }
         // What the former reader has said meanwhile is taken back.
@@ -172,11 +171,11 @@ async fn go_on<L: Log + Clone, S: Ledger>(
     let range = Going {
         from,
         to,
-        life: shared.lives.load(Ordering::Acquire),
+        life: shared.alive.life(),
         id: &id,
     };
-    let step = step(shared, lane, readers, range).await;
-    is_read_to(lane, readers, &id);
+    let step = step(shared, lane, open, range).await;
+    is_read_to(lane, open, &id);
     match step {
         Step::Moved => true,
         Step::Nothing | Step::WantsReader | Step::WantsRoom(_) => false,
@@ -185,7 +184,7 @@ async fn go_on<L: Log + Clone, S: Ledger>(
                 Some(behind) => behind.is_missing(&id),
                 None => None,
             };
-            if let (Some(to), Some(reader)) = (missing, readers.remove(&id)) {
+            if let (Some(to), Some(reader)) = (missing, open.remove(&id)) {
                 shared.missing(&id, reader.position()..to, end);
                 shared.ended(id, to);
                 return true;
@@ -195,7 +194,7 @@ async fn go_on<L: Log + Clone, S: Ledger>(
         Step::Left => {
             let is_out = leave(lane, &id, to);
             if is_out {
-                readers.remove(&id);
+                open.remove(&id);
                 shared.release(id);
             }
             // Else it grows just now: the recorder has to know that before it hears that the range
@@ -222,8 +221,8 @@ pub(crate) fn leave(lane: &Lane, id: &RangeId, to: u64) -> bool {
 }
 
 /// The lane knows how far a range was read.
-fn is_read_to<L: Log>(lane: &Lane, readers: &Open<L>, id: &RangeId) {
-    if let Some(reader) = readers.get(id)
+fn is_read_to<L: Log>(lane: &Lane, open: &Open<L>, id: &RangeId) {
+    if let Some(reader) = open.get(id)
         && let Some(behind) = &mut lane.state().behind
     {
         behind.read_to(id, reader.position());
@@ -248,19 +247,19 @@ pub(crate) struct Going<'a> {
 pub(crate) async fn step<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
     range: Going<'_>,
 ) -> Step {
     let mut place = None;
     loop {
-        let reader = readers
+        let reader = open
             .entry(range.id.clone())
             .or_insert_with_key(|id| RangeReader::new(id.clone(), range.from, range.life));
         reader.place = place.take().or(reader.place.take());
         match reader.step(shared, lane, range.to).await {
             Step::WantsReader => place = shared.readers.try_take(),
             Step::WantsRoom(bytes) => {
-                reader.room = shared.budget.wait(bytes, ROOM_PATIENCE).await;
+                reader.room = shared.budget.wait(bytes, RANGE_ROOM_PATIENCE).await;
                 if reader.room.is_none() {
                     return Step::Nothing;
                 }
@@ -270,7 +269,7 @@ pub(crate) async fn step<L: Log + Clone, S: Ledger>(
         }
         if place.is_none() {
             // A task that waits for a place holds none.
-            for reader in readers.values_mut() {
+            for reader in open.values_mut() {
                 reader.close(&shared.budget);
             }
             let account = Arc::clone(&lane.state().gate.endpoint().account);
@@ -313,7 +312,7 @@ enum CaughtUp {
 fn is_caught_up<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
 ) -> CaughtUp {
     let (ranges, must_wait) = {
         let state = lane.state();
@@ -323,7 +322,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
         (behind.parts(lane.id), state.gate.is_shut(Instant::now()))
     };
     let is_done = |part: &Part| {
-        let reader = readers.get(&part.id);
+        let reader = open.get(&part.id);
         reader.is_some_and(|reader| reader.is_done(part.to))
     };
     let is_all = !must_wait && ranges.iter().all(is_done);
@@ -346,7 +345,7 @@ fn is_caught_up<L: Log + Clone, S: Ledger>(
         is_all
     };
     for Part { id, to, .. } in done {
-        readers.remove(&id);
+        open.remove(&id);
         shared.ended(id, to);
     }
     if is_all { CaughtUp::Yes } else { CaughtUp::No }
@@ -375,14 +374,14 @@ fn nudge<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>
         if let Some(at) = probe_at {
             // It may probe already, and has nothing to probe with.
             return if at <= now {
-                RETRY_INTERVAL
+                RANGE_RETRY_INTERVAL
             } else {
-                RETRY_INTERVAL.min(at - now)
+                RANGE_RETRY_INTERVAL.min(at - now)
             };
         }
         let waiting = state.waiting();
         state.call(waiting.min(1))
     };
     shared.hire(lane, hired);
-    RETRY_INTERVAL
+    RANGE_RETRY_INTERVAL
 }

@@ -27,16 +27,15 @@ use crate::{
 };
 
 /// How long a record waits for room in memory before it is left to a range.
-const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+const LIVE_ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// Deliveries of a notification that are offered in a row before other tasks have their turn on the
 /// processor.
 const OFFERS: usize = 64;
-/// Groups of records that were read together, and wait for their commit, from which on nothing more
-/// is read.
-const OPEN_GROUPS: usize = 10_000;
+/// Reads that wait for their commit from which on nothing more is read.
+const OPEN_READS: usize = 10_000;
 /// How many times the deliveries that may be in flight may wait to be written before nothing more
 /// is read; they wait while the ledger is away.
-const UNWRITTEN: u64 = 10;
+const UNWRITTEN_PER_IN_FLIGHT: u64 = 10;
 /// About records that were removed before they were read.
 static EXPIRED_LINES: LineLimit = LineLimit::a_minute(20);
 
@@ -54,35 +53,16 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     fallen_behind: mpsc::UnboundedReceiver<Arc<Lane>>,
     mut stopping: watch::Receiver<bool>,
 ) -> Ended {
-    let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
-    let mut consumer = loop {
-        match shared.log.consumer(&shared.options.group, &topics).await {
-            Ok(consumer) => break consumer,
-            Err(LogError::Closed) => return Ended::Stopped,
-            Err(error) => shared.log_failed(&error).await,
-        }
-        if *stopping.borrow() {
-            return Ended::Stopped;
-        }
+    let Some(mut consumer) = join_group(&shared, &stopping).await else {
+        return Ended::Stopped;
     };
     shared.partitions.are(consumer.assignment());
-    let (commits, mut to_commit) = mpsc::unbounded_channel();
-    let mut helpers = JoinSet::new();
     // Before anything is claimed.
-    while let Err(error) = shared.beat().await {
-        if *stopping.borrow() {
-            return Ended::Stopped;
-        }
-        shared.ledger_failed(&error).await;
+    if !begin_life(&shared, &stopping).await {
+        return Ended::Stopped;
     }
-    helpers.spawn(Arc::clone(&shared).keep_up("heartbeat", heartbeat::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("lanes", lanes::look_after));
-    helpers.spawn(Arc::clone(&shared).keep_up("retrier", retrier::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("take_up", take_up::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("free_ranges", free_ranges::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("held_keys", held_keys::run));
-    helpers.spawn(Arc::clone(&shared).keep_up("partition_ends", partition_ends::run));
-    helpers.spawn(catch_up::run(Arc::clone(&shared), fallen_behind));
+    let mut helpers = begin_helpers(&shared, fallen_behind);
+    let (commits, mut to_commit) = mpsc::unbounded_channel();
     let recording = tokio::spawn(recording::run(Arc::clone(&shared), commits));
     let ended = loop {
         let may_read = has_room(&shared);
@@ -134,6 +114,55 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     ended
 }
 
+/// The consumer of the log; `None`: the dispatcher stops, or the log is closed.
+async fn join_group<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    stopping: &watch::Receiver<bool>,
+) -> Option<L::Consumer> {
+    let topics: Vec<String> = shared.options.sources.keys().cloned().collect();
+    loop {
+        match shared.log.consumer(&shared.options.group, &topics).await {
+            Ok(consumer) => return Some(consumer),
+            Err(LogError::Closed) => return None,
+            Err(error) => shared.log_failed(&error).await,
+        }
+        if *stopping.borrow() {
+            return None;
+        }
+    }
+}
+
+/// Has the others know that this dispatcher lives; `false`: it stops.
+async fn begin_life<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    stopping: &watch::Receiver<bool>,
+) -> bool {
+    while let Err(error) = shared.beat().await {
+        if *stopping.borrow() {
+            return false;
+        }
+        shared.ledger_failed(&error).await;
+    }
+    true
+}
+
+/// Begins what works beside the reading of the log.
+fn begin_helpers<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    fallen_behind: mpsc::UnboundedReceiver<Arc<Lane>>,
+) -> JoinSet<()> {
+    let mut helpers = JoinSet::new();
+    helpers.spawn(Arc::clone(shared).keep_up("heartbeat", heartbeat::run));
+    helpers.spawn(Arc::clone(shared).keep_up("lanes", lanes::look_after));
+    helpers.spawn(Arc::clone(shared).keep_up("retrier", retrier::run));
+    helpers.spawn(Arc::clone(shared).keep_up("take_up", take_up::run));
+    helpers.spawn(Arc::clone(shared).keep_up("free_ranges", free_ranges::run));
+    helpers.spawn(Arc::clone(shared).keep_up("held_keys", held_keys::run));
+    helpers.spawn(Arc::clone(shared).keep_up("partition_ends", partition_ends::run));
+    helpers.spawn(catch_up::run(Arc::clone(shared), fallen_behind));
+    helpers
+}
+
 /// Takes what was read; `Some`: nothing more can be.
 async fn take<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
@@ -173,8 +202,8 @@ async fn take<L: Log + Clone, S: Ledger>(
 fn has_room<L, S>(shared: &Shared<L, S>) -> bool {
     let waiting = u64::try_from(shared.recorder.waiting()).unwrap_or(u64::MAX);
     !shared.room.is_full()
-        && shared.recorder.open_groups() < OPEN_GROUPS
-        && waiting < shared.options.in_flight * UNWRITTEN
+        && shared.recorder.open_reads() < OPEN_READS
+        && waiting < shared.options.in_flight * UNWRITTEN_PER_IN_FLIGHT
 }
 
 /// `false`: the consumer has panicked.
@@ -227,76 +256,76 @@ async fn dispatch<L: Log + Clone, S: Ledger>(
     stopping: &watch::Receiver<bool>,
 ) {
     shared.learn_ordered();
-    let group = ReadTogether::new(Position::behind(records));
-    let numbered = shared.numbered(&group.positions);
+    let read_together = ReadTogether::new(Position::behind(records));
+    let numbered = shared.numbered(&read_together.positions);
     shared.ask_debtors(records).await;
     count(&shared.counters.records, records.len() as u64);
     for record in records {
-        while shared.room.is_full() {
-            if *stopping.borrow() {
-                // It is owed in a moment.
-                break;
-            }
-            tokio::select! {
-                () = shared.room.news() => {}
-                () = tokio::time::sleep(ROOM_CHECK_INTERVAL) => {}
-            }
-        }
-        let matched = match caught_now(|| matched(shared, record, &group)) {
-            Ok(Ok(Some(matched))) => matched,
-            Ok(Ok(None)) => continue,
-            Ok(Err(error)) => {
-                await_room(shared, record.value.len(), stopping).await;
-                bury(shared, record, &error.to_string());
-                continue;
-            }
-            Err(panicked) => {
-                shared.panicked("consume", &panicked);
-                await_room(shared, record.value.len(), stopping).await;
-                bury(
-                    shared,
-                    record,
-                    &format!("reading it has panicked: {panicked}"),
-                );
-                continue;
-            }
-        };
-        let Matched {
-            mut live,
-            mut found,
-        } = matched;
-        // What was found is in order, if it is, since before it was found.
-        shared.learn_ordered();
-        if let Err(panicked) = caught_now(|| shared.note_missed(&live, &mut found)) {
-            // To be offered to all of them, also where that is a second time.
-            shared.panicked("consume", &panicked);
-        }
-        if found.is_empty() {
-            continue;
-        }
-        let bytes = live.notification.memory_bytes();
-        live.held = shared.budget.take_within(bytes, ROOM_PATIENCE).await;
-        if live.held.is_none() {
-            shared.crowd_out(&live, found);
-            continue;
-        }
-        for (place, endpoint) in found.wanted.iter().enumerate() {
-            if let Err(panicked) = caught(shared.offer_read(endpoint, &live)).await {
-                // What was dropped so is owed.
-                shared.panicked("consume", &panicked);
-            }
-            if place % OFFERS == OFFERS - 1 {
-                tokio::task::yield_now().await;
-            }
-        }
-        if !found.costly.is_empty() {
-            shared.find_later(live, found.costly);
+        // When the dispatcher stops, it is owed in a moment.
+        shared.room.until_free(|| *stopping.borrow()).await;
+        let read = read_record(shared, record, &read_together, stopping);
+        if let Some(matched) = read.await {
+            offer(shared, matched).await;
         }
     }
     shared.read_up.note(numbered);
-    shared.recorder.begin(Arc::clone(&group));
-    if group.done() {
+    shared.recorder.begin(Arc::clone(&read_together));
+    if read_together.done() {
         shared.recorder.news.notify_one();
+    }
+}
+
+/// The notification of a record, if anyone wants it or may want it. One that is none is buried.
+async fn read_record<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    record: &Record,
+    read_together: &Arc<ReadTogether>,
+    stopping: &watch::Receiver<bool>,
+) -> Option<Matched> {
+    let reason = match caught_now(|| matched(shared, record, read_together)) {
+        Ok(Ok(matched)) => return matched,
+        Ok(Err(error)) => error.to_string(),
+        Err(panicked) => {
+            shared.panicked("consume", &panicked);
+            format!("reading it has panicked: {panicked}")
+        }
+    };
+    await_room(shared, record.value.len(), stopping).await;
+    bury(shared, record, &reason);
+    None
+}
+
+/// Offers a notification to all that want it, and has the others evaluated.
+async fn offer<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, matched: Matched) {
+    let Matched {
+        mut live,
+        mut found,
+    } = matched;
+    // What was found is in order, if it is, since before it was found.
+    shared.learn_ordered();
+    if let Err(panicked) = caught_now(|| shared.note_missed(&live, &mut found)) {
+        // To be offered to all of them, also where that is a second time.
+        shared.panicked("consume", &panicked);
+    }
+    if found.is_empty() {
+        return;
+    }
+    let bytes = live.notification.memory_bytes();
+    live.held = shared.budget.take_within(bytes, LIVE_ROOM_PATIENCE).await;
+    if live.held.is_none() {
+        return shared.crowd_out(&live, found);
+    }
+    for (place, endpoint) in found.wanted.iter().enumerate() {
+        if let Err(panicked) = caught(shared.offer_read(endpoint, &live)).await {
+            // What was dropped so is owed.
+            shared.panicked("consume", &panicked);
+        }
+        if place % OFFERS == OFFERS - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    if !found.costly.is_empty() {
+        shared.find_later(live, found.costly);
     }
 }
 
@@ -309,7 +338,7 @@ struct Matched {
 fn matched<L: Log + Clone, S: Ledger>(
     shared: &Shared<L, S>,
     record: &Record,
-    group: &Arc<ReadTogether>,
+    read_together: &Arc<ReadTogether>,
 ) -> Result<Option<Matched>, Unread> {
     let notification = shared.read(record)?;
     let mut found = Found::default();
@@ -319,7 +348,7 @@ fn matched<L: Log + Clone, S: Ledger>(
     if found.is_empty() {
         return Ok(None);
     }
-    let mut live = Live::new(notification, record, group, span, &shared.log_name);
+    let mut live = Live::new(notification, record, read_together, span, &shared.log_name);
     if !found.wanted.is_empty() {
         live.is_matched = true;
         count(&shared.counters.matched, 1);

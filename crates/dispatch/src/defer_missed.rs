@@ -9,7 +9,6 @@
 //! read.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use dovecast_log::Log;
@@ -19,7 +18,7 @@ use crate::lane::{Lane, Shed, State};
 use crate::ledger::{Ledger, TopicPartition};
 use crate::live::Live;
 use crate::matching::Found;
-use crate::missed::{Missed, Noted, Stretch};
+use crate::missed::{Deferring, Noted, Stretch};
 use crate::panics::caught_now;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -48,30 +47,11 @@ impl State {
 }
 
 impl<L: Log + Clone, S: Ledger> Shared<L, S> {
-    /// Notes that a lane is behind: until it has caught up whatever is read for it is missed.
-    pub(crate) fn open_missed(&self, lane: &Lane) {
-        let mut missed = lane.missed.lock();
-        if !std::mem::replace(&mut missed.is_open, true) {
-            self.missed.open.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    /// Notes that whatever is read for a lane is offered to it from now on.
-    pub(crate) fn close_missed(&self, lane: &Lane) {
-        self.close(&mut lane.missed.lock());
-    }
-
-    fn close(&self, missed: &mut Missed) {
-        if std::mem::take(&mut missed.is_open) {
-            self.missed.open.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-
     /// Notes a notification for the endpoints that are behind, and takes those out of what was
     /// found. Those whose conditions are costly, too: the range is read with its condition, and
     /// what is noted may not be overtaken by what is left to the range.
     pub(crate) fn note_missed(&self, live: &Live, found: &mut Found) {
-        if self.missed.open.load(Ordering::Acquire) == 0 {
+        if !self.missed.is_any_open() {
             return;
         }
         let wanted = self.not_missed(live, &found.wanted, |endpoint| endpoint);
@@ -96,7 +76,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 let lanes = self.lanes();
                 let lane = |one: &T| {
                     let endpoint = endpoint(one);
-                    let may_be_behind = endpoint.is_active && !endpoint.is_ordered;
+                    let may_be_behind = !endpoint.takes_nothing() && !endpoint.is_ordered;
                     let lane = may_be_behind.then(|| lanes.get(&endpoint.id))?;
                     lane.cloned()
                 };
@@ -111,7 +91,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                     (Noted::Yes { is_first }, Some(lane)) => {
                         let id = lane.id;
                         if is_first {
-                            self.missed.lanes.lock().push(lane);
+                            self.missed.push(lane);
                         }
                         trace::deferred(&live.span, id);
                     }
@@ -128,9 +108,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 
     /// Has the ranges of all lanes grow by what they have missed; `false`: not of all.
     pub(crate) fn defer_all_missed(&self) -> bool {
-        let missing = std::mem::take(&mut *self.missed.lanes.lock());
         let mut are_all_deferred = true;
-        for lane in missing {
+        for lane in self.missed.take() {
             are_all_deferred &= self.defer_missed(&lane);
         }
         are_all_deferred
@@ -142,11 +121,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     pub(crate) fn has_missed_nothing(&self, lane: &Arc<Lane>) -> bool {
         {
             let mut missed = lane.missed.lock();
-            if missed.deferring > 0 {
+            if missed.is_being_deferred() {
                 return false;
             }
-            if missed.stretches.is_empty() {
-                self.close(&mut missed);
+            if missed.close_if_empty() {
                 return true;
             }
         }
@@ -157,28 +135,22 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Has the ranges of a lane grow by what it has missed. `false`: not by all of it, because that
     /// has failed, or because another thread is about it and has not come to its end.
     fn defer_missed(&self, lane: &Arc<Lane>) -> bool {
-        let (mut stretches, others) = {
-            let mut missed = lane.missed.lock();
-            let others = missed.deferring;
-            missed.deferring += 1;
-            (std::mem::take(&mut missed.stretches), others)
+        let deferring = Deferring::begin(lane);
+        let is_alone = deferring.is_alone();
+        let deferred = caught_now(|| self.miss(lane, deferring.stretches()));
+        let are_all = match deferred {
+            Ok(()) => {
+                deferring.done();
+                is_alone
+            }
+            Err(panicked) => {
+                drop(deferring);
+                self.panicked("missed", &panicked);
+                false
+            }
         };
-        let deferred = caught_now(|| self.miss(lane, &stretches));
-        if deferred.is_ok() {
-            stretches.clear();
-        }
-        {
-            let mut missed = lane.missed.lock();
-            missed.deferring -= 1;
-            // What is newer is behind these.
-            missed.stretches.splice(0..0, stretches);
-        }
-        if let Err(panicked) = &deferred {
-            self.panicked("missed", panicked);
-        }
-        let are_all = deferred.is_ok() && others == 0;
         if !are_all {
-            self.missed.lanes.lock().push(Arc::clone(lane));
+            self.missed.push(Arc::clone(lane));
         }
         are_all
     }

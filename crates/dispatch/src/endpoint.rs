@@ -57,8 +57,8 @@ pub struct Endpoint {
 #[derive(Debug)]
 pub struct Directory {
     entries: ReadWriteLock<Entries>,
-    /// Endpoints that want deliveries in order.
-    ordered: AtomicUsize,
+    /// How many endpoints want deliveries in order.
+    ordered: Arc<AtomicUsize>,
     /// Whether there are endpoints that are in order since the last time that was asked.
     has_news: AtomicBool,
 }
@@ -67,7 +67,7 @@ impl Default for Directory {
     fn default() -> Self {
         Self {
             entries: ReadWriteLock::new("directory", Entries::default()),
-            ordered: AtomicUsize::new(0),
+            ordered: Arc::default(),
             has_news: AtomicBool::new(false),
         }
     }
@@ -98,8 +98,33 @@ impl Endpoint {
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     index: Index<Arc<Endpoint>>,
-    endpoints: HashMap<EndpointId, Arc<Endpoint>>,
+    endpoints: HashMap<EndpointId, Entry>,
     newly_ordered: BTreeSet<EndpointId>,
+}
+
+/// An endpoint of the directory.
+#[derive(Debug)]
+struct Entry {
+    endpoint: Arc<Endpoint>,
+    /// For one that wants deliveries in order.
+    _ordered: Option<OrderedPermit>,
+}
+
+/// Counts an endpoint that wants deliveries in order until it is dropped.
+#[derive(Debug)]
+struct OrderedPermit(Arc<AtomicUsize>);
+
+impl OrderedPermit {
+    fn new(ordered: &Arc<AtomicUsize>) -> Self {
+        ordered.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(ordered))
+    }
+}
+
+impl Drop for OrderedPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Directory {
@@ -107,14 +132,12 @@ impl Directory {
     pub fn put(&self, endpoint: Endpoint, filter: Option<Filter>) {
         let endpoint = Arc::new(endpoint);
         let mut entries = self.entries.write();
-        let before = entries.endpoints.get(&endpoint.id);
-        let was_ordered = before.is_some_and(|before| before.is_ordered);
-        if endpoint.is_ordered && !was_ordered {
+        let ordered = endpoint
+            .is_ordered
+            .then(|| OrderedPermit::new(&self.ordered));
+        if endpoint.is_ordered && !entries.is_ordered(endpoint.id) {
             entries.newly_ordered.insert(endpoint.id);
-            self.ordered.fetch_add(1, Ordering::AcqRel);
             self.has_news.store(true, Ordering::Release);
-        } else if was_ordered && !endpoint.is_ordered {
-            self.ordered.fetch_sub(1, Ordering::AcqRel);
         }
         match filter {
             Some(filter) => entries
@@ -122,24 +145,24 @@ impl Directory {
                 .insert(Arc::new(filter), Arc::clone(&endpoint)),
             None => drop(entries.index.remove(endpoint.id)),
         }
-        entries.endpoints.insert(endpoint.id, endpoint);
+        let id = endpoint.id;
+        let entry = Entry {
+            endpoint,
+            _ordered: ordered,
+        };
+        entries.endpoints.insert(id, entry);
     }
 
     /// Takes an endpoint out.
     pub fn remove(&self, id: EndpointId) {
         let mut entries = self.entries.write();
         entries.index.remove(id);
-        let removed = entries.endpoints.remove(&id);
-        if removed.is_some_and(|removed| removed.is_ordered) {
-            self.ordered.fetch_sub(1, Ordering::AcqRel);
-        }
+        entries.endpoints.remove(&id);
     }
 
     /// Whether an endpoint wants deliveries in order.
     pub(crate) fn is_ordered(&self, id: EndpointId) -> bool {
-        let entries = self.read();
-        let endpoint = entries.endpoints.get(&id);
-        endpoint.is_some_and(|endpoint| endpoint.is_ordered)
+        self.read().is_ordered(id)
     }
 
     /// Whether any endpoint wants deliveries in order.
@@ -180,7 +203,9 @@ impl Directory {
     }
 
     pub(crate) fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
-        self.read().endpoints.get(&id).cloned()
+        let entries = self.read();
+        let entry = entries.endpoints.get(&id)?;
+        Some(Arc::clone(&entry.endpoint))
     }
 
     /// Endpoints of these accounts.
@@ -189,7 +214,7 @@ impl Directory {
             return Vec::new();
         }
         let entries = self.read();
-        let all = entries.endpoints.values();
+        let all = entries.endpoints.values().map(|entry| &entry.endpoint);
         let theirs = all.filter(|endpoint| accounts.contains(&endpoint.account));
         theirs.map(|endpoint| endpoint.id).collect()
     }
@@ -202,5 +227,10 @@ impl Directory {
 impl Entries {
     pub(crate) fn index(&self) -> &Index<Arc<Endpoint>> {
         &self.index
+    }
+
+    fn is_ordered(&self, id: EndpointId) -> bool {
+        let entry = self.endpoints.get(&id);
+        entry.is_some_and(|entry| entry.endpoint.is_ordered)
     }
 }

@@ -15,7 +15,7 @@ use dovecast_log::Log;
 use crate::behind::MISSING_CHECKS;
 use crate::bounds::Bounds;
 use crate::ledger::{Ledger, LedgerError, OwedRange, TopicPartition};
-use crate::range_reader::RETRY_INTERVAL;
+use crate::range_reader::RANGE_RETRY_INTERVAL;
 use crate::shared::Shared;
 use crate::stats::count;
 
@@ -86,7 +86,7 @@ async fn bounds<L: Log + Clone, S: Ledger>(
         if last < known.len() || checks == MISSING_CHECKS {
             return Some(known);
         }
-        tokio::time::sleep(RETRY_INTERVAL).await;
+        tokio::time::sleep(RANGE_RETRY_INTERVAL).await;
     }
 }
 

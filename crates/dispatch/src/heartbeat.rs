@@ -1,11 +1,9 @@
-//! The heartbeat: stores every second in the ledger (the database) that this dispatcher lives, and
-//! knows until when the other dispatchers believe it.
+//! The heartbeat: stores every second in the ledger (the database) that this dispatcher lives.
 //!
 //! What was claimed is ours while we live. A dispatcher that could not say so in time may have lost
-//! all of it to others, even if it lives on: it begins another life then.
+//! all of it to others, even if it lives on: it begins another life then (`alive`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_log::Log;
@@ -40,16 +38,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         let until_ms = now_ms + ms(ALIVE);
         self.ask(async { self.ledger.beat(now_ms, until_ms).await })
             .await?;
-        let before = self.alive_until.lock().replace(now + ALIVE);
-        if before.is_none_or(|before| before < now) {
-            self.lives.fetch_add(1, Ordering::AcqRel);
-        }
+        self.alive.beat(now, now + ALIVE);
         Ok(())
-    }
-
-    /// Whether what we have claimed is still ours; else others may be at it.
-    pub(crate) fn is_alive(&self) -> bool {
-        let until = *self.alive_until.lock();
-        until.is_some_and(|until| Instant::now() <= until)
     }
 }

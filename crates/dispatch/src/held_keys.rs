@@ -18,13 +18,13 @@ use crate::shared::Shared;
 
 /// Time between two questions which keys are free: long enough for many keys, and short enough for
 /// one that nothing else would free.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const KEY_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Keys that are named in one question: the statement stays short.
 const KEYS_PER_QUESTION: usize = 500;
 
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     loop {
-        tokio::time::sleep(CHECK_INTERVAL).await;
+        tokio::time::sleep(KEY_CHECK_INTERVAL).await;
         let lanes: Vec<_> = shared.lanes().values().cloned().collect();
         for lane in lanes {
             if let Err(error) = check(&shared, &lane).await {

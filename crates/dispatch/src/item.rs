@@ -124,6 +124,11 @@ impl Item {
         }
     }
 
+    /// What is told what becomes of it.
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
+    }
+
     /// Names the delivery.
     pub(crate) fn id(&self) -> OwedId {
         (self.endpoint, self.notification.id)
@@ -261,7 +266,7 @@ impl Drop for Item {
 pub(crate) enum Origin {
     /// Just read from the log; its records are not committed before it is done or owed.
     Live {
-        group: Arc<ReadTogether>,
+        read_together: Arc<ReadTogether>,
         topic: Arc<str>,
         partition: u32,
         offset: u64,
@@ -275,16 +280,16 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// Just read; one more thing to be done of its group.
+    /// Just read; one more thing to be done of what was read together.
     pub(crate) fn live(
-        group: &Arc<ReadTogether>,
+        read_together: &Arc<ReadTogether>,
         topic: &Arc<str>,
         partition: u32,
         offset: u64,
     ) -> Self {
-        group.add();
+        read_together.add();
         Self::Live {
-            group: Arc::clone(group),
+            read_together: Arc::clone(read_together),
             topic: Arc::clone(topic),
             partition,
             offset,

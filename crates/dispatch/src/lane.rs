@@ -11,6 +11,7 @@ mod offers;
 pub(crate) mod order;
 mod pace;
 mod shed;
+mod workers;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -33,6 +34,8 @@ pub(crate) use offers::{NotNow, Offered, Run};
 use order::assembling::{Beside, Ends};
 use order::{Joining, Order, Over};
 pub(crate) use shed::Shed;
+pub(crate) use workers::WorkerPermit;
+use workers::Workers;
 
 /// How long a delivery may wait in a queue before the lane is behind.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -67,9 +70,7 @@ pub(crate) struct State {
     queue: VecDeque<Item>,
     /// Goes before the queue, and while the breaker is open.
     probe: Option<Item>,
-    pub(crate) workers: usize,
-    /// Workers that have nothing to do.
-    sleepers: Vec<Arc<Notify>>,
+    workers: Workers,
     pub(crate) behind: Option<Behind>,
     /// When something was last in it.
     pub(crate) used: Instant,
@@ -129,8 +130,7 @@ impl State {
             order: Order::default(),
             queue: VecDeque::new(),
             probe: None,
-            workers: 0,
-            sleepers: Vec::new(),
+            workers: Workers::default(),
             behind: None,
             used: Instant::now(),
             is_retired: false,
@@ -145,8 +145,10 @@ impl State {
 
     /// Ends the use of a lane that has held nothing for so long; `true`: it is retired.
     pub(crate) fn retire(&mut self, now: Instant, idle: Duration) -> bool {
-        let is_idle =
-            self.is_empty() && self.order.is_empty() && self.workers == 0 && self.behind.is_none();
+        let is_idle = self.is_empty()
+            && self.order.is_empty()
+            && self.workers.count() == 0
+            && self.behind.is_none();
         self.is_retired =
             is_idle && !self.gate.is_open_breaker() && now.duration_since(self.used) >= idle;
         self.is_retired
@@ -172,20 +174,17 @@ impl State {
         behind.is_some_and(|behind| !std::mem::replace(&mut behind.is_caught_up_with, true))
     }
 
-    /// Has so many more deliveries taken care of: wakes workers, and says how many are to be hired.
-    pub(crate) fn call(&mut self, deliveries: usize) -> usize {
-        let mut hired = 0;
-        for _ in 0..deliveries {
-            if !self.wake() && self.workers < self.gate.endpoint().concurrency.max(1) {
-                self.workers += 1;
-                hired += 1;
-            }
-        }
-        hired
+    /// Has so many more deliveries taken care of: wakes workers, and gives permits for those that
+    /// are to be hired.
+    #[must_use]
+    pub(crate) fn call(&mut self, deliveries: usize) -> Vec<WorkerPermit> {
+        let most = self.gate.endpoint().concurrency.max(1);
+        self.workers.call(deliveries, most)
     }
 
-    /// Has all that waits taken care of: says how many workers are to be hired.
-    pub(crate) fn call_for_all(&mut self) -> usize {
+    /// Has all that waits taken care of: gives permits for workers that are to be hired.
+    #[must_use]
+    pub(crate) fn call_for_all(&mut self) -> Vec<WorkerPermit> {
         self.call(self.waiting().min(self.gate.endpoint().concurrency.max(1)))
     }
 
@@ -215,11 +214,12 @@ impl State {
         joins
     }
 
-    /// Has what waits for the end of its transaction delivered, where that does not come; says how
-    /// many workers are to be hired.
-    pub(crate) fn end_transactions(&mut self, now: Instant) -> usize {
+    /// Has what waits for the end of its transaction delivered, where that does not come; gives
+    /// permits for workers that are to be hired.
+    #[must_use]
+    pub(crate) fn end_transactions(&mut self, now: Instant) -> Vec<WorkerPermit> {
         if !self.is_assembling() {
-            return 0;
+            return Vec::new();
         }
         let beside = Beside {
             behind: self.behind.as_ref(),
@@ -260,47 +260,31 @@ impl State {
             self.order.gather(item);
         }
         if matches!(next, Next::Sleep) {
-            self.sleepers.push(Arc::clone(sleeper));
+            self.workers.sleep(sleeper);
         }
         next
     }
 
-    /// Wakes a worker; `false`: none sleeps.
-    fn wake(&mut self) -> bool {
-        let sleeper = self.sleepers.pop();
-        if let Some(sleeper) = &sleeper {
-            sleeper.notify_one();
-        }
-        sleeper.is_some()
-    }
-
-    /// A worker wants to end; `false`: it was woken just now.
-    pub(crate) fn sign_off(&mut self, sleeper: &Arc<Notify>) -> bool {
-        let place = self
-            .sleepers
-            .iter()
-            .position(|other| Arc::ptr_eq(other, sleeper));
-        if let Some(place) = place {
-            self.sleepers.swap_remove(place);
-            self.workers -= 1;
-        }
-        place.is_some()
+    /// A worker wants to end, and gives its permit back; `false`: it was woken just now.
+    pub(crate) fn sign_off(
+        &mut self,
+        sleeper: &Arc<Notify>,
+        permit: &mut Option<WorkerPermit>,
+    ) -> bool {
+        self.workers.sign_off(sleeper, permit)
     }
 
     /// A worker has panicked: it does not sleep, and what it had was no success.
     pub(crate) fn panicked(&mut self, sleeper: &Arc<Notify>, now: Instant) -> Turned {
-        self.sleepers.retain(|other| !Arc::ptr_eq(other, sleeper));
+        self.workers.forget_sleeper(sleeper);
         self.gate.turn(true, now)
-    }
-
-    /// A worker is gone that has not signed off.
-    pub(crate) fn lost_worker(&mut self) {
-        self.workers = self.workers.saturating_sub(1);
     }
 
     /// Whether something could be done, and no worker is there to do it.
     pub(crate) fn is_deserted(&self, now: Instant) -> bool {
-        self.workers == 0 && !self.is_empty() && (self.probe.is_some() || !self.gate.is_shut(now))
+        self.workers.count() == 0
+            && !self.is_empty()
+            && (self.probe.is_some() || !self.gate.is_shut(now))
     }
 
     fn pop(&mut self, now: Instant) -> Next {

@@ -8,7 +8,7 @@ use dovecast_log::Log;
 
 use crate::endpoint::Endpoint;
 use crate::lane::order::{Joining, Over};
-use crate::lane::{Lane, Shed, State};
+use crate::lane::{Lane, Shed, State, WorkerPermit};
 use crate::ledger::{KeyPlace, Ledger};
 use crate::panics::caught_now;
 use crate::retrier;
@@ -29,7 +29,7 @@ pub(crate) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, 
                 shared.panicked("lanes", &panicked);
             }
             if lane.state().retire(Instant::now(), IDLE_LANE_KEPT) {
-                shared.close_missed(&lane);
+                lane.missed.lock().close();
                 shared.forget(&lane);
             }
         }
@@ -39,7 +39,8 @@ pub(crate) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, 
 /// What was found to be done with a lane.
 #[derive(Default)]
 struct Found {
-    hired: usize,
+    /// Workers that are to be hired.
+    hired: Vec<WorkerPermit>,
     /// Owed deliveries of an endpoint that is paused.
     owed: Vec<Joining>,
     /// What has waited too long.
@@ -55,8 +56,8 @@ fn look_at<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lan
     let batch = shared.recorder.batch();
     let found = look(&mut lane.state(), endpoint, &lost, batch);
     shared.hire(lane, found.hired);
-    shared.join(lane, found.owed, retrier::PAUSED);
-    shared.join(lane, found.joins, Duration::ZERO);
+    shared.join(found.owed, retrier::PAUSED);
+    shared.join(found.joins, Duration::ZERO);
     shared.deferred(lane, found.late);
 }
 
@@ -81,7 +82,7 @@ fn look(
             }
         }
     }
-    if found.hired == 0 && state.is_deserted(now) {
+    if found.hired.is_empty() && state.is_deserted(now) {
         found.hired = state.call_for_all();
     }
     if state.gate.is_paused() {
@@ -91,7 +92,7 @@ fn look(
         found.joins.extend(state.over(place, Over::Owed, batch));
     }
     // Before anything leaves its line: of a busy key something always does.
-    found.hired += state.end_transactions(now);
+    found.hired.extend(state.end_transactions(now));
     found.joins.extend(state.order.take_late(now));
     if state.is_late(now) {
         found.late = state.fall_behind();

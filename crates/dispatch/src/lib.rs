@@ -31,6 +31,7 @@
 //! | `partition_ends` | for order by key: where partitions end |
 //! | `held_keys` | for order by key: which keys are free again |
 //! | `heartbeat` | says to the ledger that this dispatcher lives |
+//! | `alive` | until when others believe that, and which of its lives it lives |
 //! | `life`, `panics` | what is begun anew after a fault, and how |
 //! | `outcome`, `schedule` | how a delivery goes on after an attempt; when it is retried |
 //! | `clock` | the time of day, and what waits whatever it says |
@@ -64,6 +65,7 @@
 #![forbid(unsafe_code)]
 
 mod account_pace;
+mod alive;
 mod bad_record;
 mod behind;
 mod bounds;

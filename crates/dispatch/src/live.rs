@@ -15,7 +15,7 @@ use crate::recorder::Recorder;
 /// A notification that was just read, and where from.
 pub(crate) struct Live {
     pub(crate) notification: Arc<Notification>,
-    pub(crate) group: Arc<ReadTogether>,
+    pub(crate) read_together: Arc<ReadTogether>,
     pub(crate) topic: Arc<str>,
     pub(crate) partition: u32,
     pub(crate) offset: u64,
@@ -34,13 +34,13 @@ impl Live {
     pub(crate) fn new(
         notification: Notification,
         record: &Record,
-        group: &Arc<ReadTogether>,
+        read_together: &Arc<ReadTogether>,
         span: Span,
         log: &Arc<str>,
     ) -> Self {
         Self {
             notification: Arc::new(notification.detached()),
-            group: Arc::clone(group),
+            read_together: Arc::clone(read_together),
             topic: Arc::clone(&record.topic),
             partition: record.partition,
             offset: record.offset,
@@ -52,7 +52,7 @@ impl Live {
         }
     }
 
-    /// Makes the delivery to one endpoint: one more thing to be done of its group.
+    /// Makes the delivery to one endpoint: one more thing to be done of what was read together.
     pub(crate) fn item(&self, recorder: &Arc<Recorder>, endpoint: &Endpoint) -> Item {
         let order = if endpoint.is_ordered {
             self.order.get_or_init(|| self.key_place()).clone()
@@ -67,7 +67,8 @@ impl Live {
             span: self.span.clone(),
             order,
         };
-        let origin = Origin::live(&self.group, &self.topic, self.partition, self.offset);
+        let of = &self.read_together;
+        let origin = Origin::live(of, &self.topic, self.partition, self.offset);
         let mut item = Item::new(recorder, what, origin);
         item.held.clone_from(&self.held);
         item

@@ -16,9 +16,8 @@ use crate::endpoint::Endpoint;
 use crate::evaluator::{AtOnce, Verdicts};
 use crate::ledger::{Happened, Ledger};
 use crate::live::Live;
-use crate::panics::caught;
+use crate::panics::{caught, caught_now};
 use crate::reports::Report;
-use crate::room::ROOM_CHECK_INTERVAL;
 use crate::shared::Shared;
 use crate::stats::count;
 
@@ -40,6 +39,16 @@ enum Offering {
     Done,
     /// Not to all: there are no verdicts, or the dispatcher stops.
     Unknown,
+}
+
+/// A notification whose costly conditions are evaluated: one more thing to be done of what was read
+/// together. However that ends, it is left to ranges of the endpoints that are not decided about,
+/// and is done with then.
+struct Undecided<L: Log + Clone, S: Ledger> {
+    shared: Arc<Shared<L, S>>,
+    live: Live,
+    /// Endpoints that are not decided about.
+    candidates: Vec<Candidate>,
 }
 
 impl Found {
@@ -72,7 +81,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 Some(Verdict::Holds) => found.wanted.push(endpoint),
                 Some(Verdict::Fails) => {}
                 Some(Verdict::TooCostly) => self.not_run(notification, endpoint.id),
-                None if !endpoint.is_active => count(&self.counters.dropped, 1),
+                None if endpoint.takes_nothing() => count(&self.counters.dropped, 1),
                 None => found.costly.push((endpoint, condition)),
             }
         }
@@ -105,9 +114,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         count(&self.counters.conditions_deferred, left.len() as u64);
         self.leave_all(&live, left);
         if let Some((_, verdicts)) = offered {
-            live.group.add();
-            let shared = Arc::clone(self);
-            tokio::spawn(shared.offer_later(live, candidates, verdicts));
+            let undecided = Undecided::new(self, live, candidates);
+            tokio::spawn(undecided.decide(verdicts));
         }
     }
 
@@ -116,11 +124,11 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     pub(crate) fn crowd_out(self: &Arc<Self>, live: &Live, found: Found) {
         let costly = found.costly.into_iter().map(|(endpoint, _)| endpoint);
         for endpoint in found.wanted.into_iter().chain(costly) {
-            if endpoint.is_active {
+            if endpoint.takes_nothing() {
+                count(&self.counters.dropped, 1);
+            } else {
                 count(&self.counters.crowded_out, 1);
                 self.leave_live(&endpoint, live.item(&self.recorder, &endpoint));
-            } else {
-                count(&self.counters.dropped, 1);
             }
         }
     }
@@ -128,32 +136,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     fn leave_all(self: &Arc<Self>, live: &Live, candidates: Vec<Candidate>) {
         for (endpoint, _) in candidates {
             self.leave_live(&endpoint, live.item(&self.recorder, &endpoint));
-        }
-    }
-
-    async fn offer_later(
-        self: Arc<Self>,
-        live: Live,
-        candidates: Vec<Candidate>,
-        verdicts: Verdicts,
-    ) {
-        let offered = match verdicts.await {
-            Ok(verdicts) => caught(self.offer_to(&live, &candidates, &verdicts)).await,
-            Err(_) => Ok(Offering::Unknown),
-        };
-        match offered {
-            Ok(Offering::Done) => {}
-            // What is not committed is read again.
-            _ if self.is_stopping() => return,
-            // The reader of the ranges asks again; what was offered already comes twice.
-            Ok(Offering::Unknown) => self.leave_all(&live, candidates),
-            Err(panicked) => {
-                self.panicked("matching", &panicked);
-                self.leave_all(&live, candidates);
-            }
-        }
-        if live.group.done() {
-            self.recorder.news.notify_one();
         }
     }
 
@@ -168,7 +150,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         for ((endpoint, _), verdict) in candidates.iter().zip(verdicts) {
             match verdict {
                 Verdict::Holds => {
-                    if !self.has_room().await {
+                    if !self.room.until_free(|| self.is_stopping()).await {
                         return Offering::Unknown;
                     }
                     if !std::mem::replace(&mut is_counted, true) {
@@ -199,20 +181,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         item.settle();
     }
 
-    /// Waits until more may be in flight; `false`: the dispatcher is stopped.
-    async fn has_room(&self) -> bool {
-        while self.room.is_full() {
-            if self.is_stopping() {
-                return false;
-            }
-            tokio::select! {
-                () = self.room.news() => {}
-                () = tokio::time::sleep(ROOM_CHECK_INTERVAL) => {}
-            }
-        }
-        !self.is_stopping()
-    }
-
     /// Whether a notification that is read again is for an endpoint; costly conditions wait for
     /// their turn.
     pub(crate) async fn wants(&self, id: EndpointId, notification: &Notification) -> bool {
@@ -230,7 +198,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// behind, or takes nothing.
     fn is_in_range(&self, endpoint: &Endpoint, live: &Live) -> Option<bool> {
         let lane = self.known_lane(endpoint.id);
-        let lane = lane.filter(|_| endpoint.is_active)?;
+        let lane = lane.filter(|_| !endpoint.takes_nothing())?;
         let state = lane.state();
         let behind = state.behind.as_ref()?;
         Some(behind.covers(&live.topic, live.partition, live.offset))
@@ -248,6 +216,55 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 account.number = &*notification.account, endpoint.id = %endpoint, notification.id = %notification.id,
                 "the condition of an endpoint is not run, it would cost too much on a notification of this size"
             );
+        }
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Undecided<L, S> {
+    fn new(shared: &Arc<Shared<L, S>>, live: Live, candidates: Vec<Candidate>) -> Self {
+        live.read_together.add();
+        Self {
+            shared: Arc::clone(shared),
+            live,
+            candidates,
+        }
+    }
+
+    /// Offers the notification to endpoints whose condition holds, when that is known.
+    async fn decide(mut self, verdicts: Verdicts) {
+        let Ok(verdicts) = verdicts.await else {
+            return;
+        };
+        let offering = self
+            .shared
+            .offer_to(&self.live, &self.candidates, &verdicts);
+        let offered = caught(offering).await;
+        match offered {
+            Ok(Offering::Done) => self.candidates.clear(),
+            // The reader of the ranges asks again; what was offered already comes twice.
+            Ok(Offering::Unknown) => {}
+            Err(panicked) => self.shared.panicked("matching", &panicked),
+        }
+    }
+}
+
+impl<L: Log + Clone, S: Ledger> Drop for Undecided<L, S> {
+    fn drop(&mut self) {
+        if !self.candidates.is_empty() && self.shared.is_stopping() {
+            // What is not committed is read again.
+            return;
+        }
+        let candidates = std::mem::take(&mut self.candidates);
+        let (shared, live) = (&self.shared, &self.live);
+        for (endpoint, _) in candidates {
+            // A delivery that is dropped by a panic is owed.
+            let leave = || shared.leave_live(&endpoint, live.item(&shared.recorder, &endpoint));
+            if let Err(panicked) = caught_now(leave) {
+                shared.panicked("matching", &panicked);
+            }
+        }
+        if live.read_together.done() {
+            shared.recorder.news.notify_one();
         }
     }
 }

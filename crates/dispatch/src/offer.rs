@@ -5,17 +5,16 @@
 //! first the lane decides, then the recorder hears of it, then the lane is told that the recorder
 //! knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
-use dovecast_notification::OrderKey;
 
 use crate::endpoint::Endpoint;
 use crate::item::Item;
 use crate::lane::order::{Due, Joining, Over};
-use crate::lane::{Lane, NotNow, Offered, Run, Shed, State};
+use crate::lane::{Lane, NotNow, Offered, Run, Shed, State, WorkerPermit};
 use crate::ledger::{BEHIND, Happened, KeyPlace, Ledger, RangeId, TopicPartition};
 use crate::live::Live;
 use crate::range_run::RangeRun;
@@ -29,7 +28,7 @@ const FULL_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) const NOT_NOW: Duration = Duration::from_secs(5);
 /// How long owed deliveries of a key are put off until it is known what comes before them: a
 /// moment, where this process reads their partition.
-const UNKNOWN: Duration = Duration::from_secs(1);
+const UNKNOWN_ORDER_WAIT: Duration = Duration::from_secs(1);
 /// How long owed deliveries of a key are put off before which a range has to be read, as fast as
 /// its endpoint takes that.
 const UNREAD: Duration = Duration::from_secs(10);
@@ -69,7 +68,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     /// Offers what was just read to an endpoint; waits a moment where its lane is full and drains
     /// fast.
     pub(crate) async fn offer_read(self: &Arc<Self>, endpoint: &Arc<Endpoint>, live: &Live) {
-        if !endpoint.is_active {
+        if endpoint.takes_nothing() {
             count(&self.counters.dropped, 1);
             return;
         }
@@ -108,7 +107,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         match offered {
             Offered::Queued => self.hire(&lane, hired),
             Offered::InLine => {}
-            Offered::Joins(joining) => self.join(&lane, vec![joining], Duration::ZERO),
+            Offered::Joins(joining) => self.join(vec![joining], Duration::ZERO),
             Offered::Deferred(shed) => {
                 self.deferred(&lane, shed);
             }
@@ -173,7 +172,8 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 self.take_over_later(endpoint, place.of.clone());
             }
             if is_unknown || !self.is_read_up(&place) {
-                return self.give_back(run.items, if is_ours { UNKNOWN } else { NOT_NOW });
+                let wait = if is_ours { UNKNOWN_ORDER_WAIT } else { NOT_NOW };
+                return self.give_back(run.items, wait);
             }
         }
         let share = self.budget.lane_bytes();
@@ -197,10 +197,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         }
     }
 
-    /// Begins workers that the lane counts already.
-    pub(crate) fn hire(self: &Arc<Self>, lane: &Arc<Lane>, workers: usize) {
-        for _ in 0..workers {
-            worker::hire(self, lane);
+    /// Begins workers with permits of their lane.
+    pub(crate) fn hire(self: &Arc<Self>, lane: &Arc<Lane>, permits: Vec<WorkerPermit>) {
+        for permit in permits {
+            worker::hire(self, lane, permit);
         }
     }
 
@@ -220,7 +220,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             (state.wants_catching_up(), state.is_behind())
         };
         if is_behind {
-            self.open_missed(lane);
+            lane.missed.lock().open(&self.missed);
         }
         if wants_catching_up {
             // When the dispatcher stops there is no receiver any more: the ranges are written down,
@@ -232,18 +232,17 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             trace::deferred(&item.span, lane.id);
             item.settle();
         }
-        self.join(lane, shed.joins, Duration::ZERO);
+        self.join(shed.joins, Duration::ZERO);
     }
 
     /// Deliveries that are owed instead of waiting in a lane; `wait`: for those that are due when
     /// the lane may be asked again.
-    pub(crate) fn join(&self, lane: &Lane, joins: Vec<Joining>, wait: Duration) {
+    pub(crate) fn join(&self, joins: Vec<Joining>, wait: Duration) {
         if joins.is_empty() {
             return;
         }
         let (mut happened, mut new) = (Vec::with_capacity(joins.len()), 0);
-        let mut keys: BTreeMap<OrderKey, u32> = BTreeMap::new();
-        for Joining { item, due } in &joins {
+        for Joining { item, due, .. } in &joins {
             let due_ms = match due {
                 Due::Now => self.now_ms(),
                 Due::Behind => BEHIND,
@@ -256,19 +255,10 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 happened.push(Happened::Owed(owed));
                 new += 1;
             }
-            if let Some(place) = &item.order {
-                *keys.entry(place.key).or_default() += 1;
-            }
         }
         count(&self.counters.held_back, new);
         self.recorder.note_all(happened);
-        let batch = self.recorder.batch();
-        {
-            let mut state = lane.state();
-            for (key, deliveries) in keys {
-                state.order.joined(key, deliveries, batch);
-            }
-        }
+        // From here on their keys wait for what is to be written, and for no thread.
         self.leave_to_recorder(joins.into_iter().map(|joining| joining.item));
         self.recorder.news.notify_one();
     }
@@ -286,7 +276,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
                 }
                 state.over(place, over, batch)
             };
-            self.join(lane, joins, Duration::ZERO);
+            self.join(joins, Duration::ZERO);
         }
     }
 
@@ -340,7 +330,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         };
         self.deferred(lane, shed);
         let wait = until.saturating_duration_since(now);
-        self.join(lane, owed, wait.max(NOT_NOW));
+        self.join(owed, wait.max(NOT_NOW));
     }
 
     /// Everything of a range is delivered that is before an offset.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dovecast_log::Log;
+use dovecast_notification::EndpointId;
 
 use crate::driver::{Answer, Attempt, Outcome};
 use crate::endpoint::Endpoint;
@@ -11,7 +12,7 @@ use crate::item::{Item, Origin};
 use crate::lane::Lane;
 use crate::lane::gate::Turned;
 use crate::lane::order::Over;
-use crate::ledger::{AttemptRow, BEHIND, DeadLetter, Happened, Ledger, Owed};
+use crate::ledger::{AttemptRow, BEHIND, DeadLetter, Happened, Ledger, Millis, Owed};
 use crate::offer::NOT_NOW;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -66,21 +67,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     if let Some(answer) = &mut attempt.answer {
         cut(&mut answer.head);
     }
-    // Somebody has given the endpoint another address meanwhile, or mended it elsewise: what it
-    // was has not the last word.
-    let now = shared.directory.endpoint(lane.id);
-    let is_elsewhere = now
-        .as_ref()
-        .is_some_and(|now| !Arc::ptr_eq(&now.target, &made_at.target));
-    let is_outdated = is_elsewhere || now.is_some_and(|now| now.saved_ms != made_at.saved_ms);
-    if is_elsewhere
-        && let Outcome::Gone { reason } | Outcome::Refused { reason } = &mut attempt.outcome
-    {
-        attempt.outcome = Outcome::Failed {
-            reason: std::mem::take(reason),
-            retry_after: None,
-        };
-    }
+    let is_outdated = outdate(shared, &mut attempt, made_at);
     if let Some(note) = attempt.note.take()
         && note.len() <= NOTE_BYTES
     {
@@ -116,16 +103,8 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
     if matches!(made.end, End::Dead) && ends_use && !is_outdated {
         disable(shared, lane, &made.reason, is_gone);
     }
-    let over = match made.end {
-        // The ledger owes nothing of it.
-        _ if item.is_end() => Some(Over::Done),
-        End::Delivered => Some(Over::Done),
-        End::Dead => Some(Over::Dead),
-        End::Again(_) => Some(Over::Owed),
-        End::Later => None,
-    };
     // Before what waits is shed: what waits for this one is owed behind it.
-    if let Some(over) = over {
+    if let Some(over) = over(&item, &made.end) {
         shared.over(lane, &mut item, over);
     }
     if turned.opens {
@@ -135,19 +114,7 @@ pub(crate) fn settle<L: Log + Clone, S: Ledger>(
         // Until it is written that it is disabled, and that is known here.
         shared.step_aside(lane, None, Instant::now() + NOT_NOW);
     }
-    if matches!(made.end, End::Later) && !shared.is_stopping() {
-        // A probe is none of its attempts.
-        item.for_each(|item| {
-            item.failures -= 1;
-            item.probes += 1;
-        });
-        lane.state().put_back(item);
-    } else if let End::Later = made.end {
-        // It is read again when the range goes on.
-        item.abandon();
-    } else {
-        item.settle();
-    }
+    leave(shared, lane, item, &made.end);
     if turned.closes {
         shared.wake_all(lane);
     }
@@ -169,6 +136,53 @@ fn disable<L: Log + Clone, S: Ledger>(
     }
     let disabled = Happened::Disabled(lane.id, reason.to_owned());
     shared.recorder.note(disabled);
+}
+
+/// Whether somebody has given the endpoint another address since the attempt began, or mended it
+/// elsewise: what it was has not the last word. From another address, a refusal is a failure.
+fn outdate<L, S>(shared: &Shared<L, S>, attempt: &mut Attempt, made_at: &Endpoint) -> bool {
+    let Some(now) = shared.directory.endpoint(made_at.id) else {
+        return false;
+    };
+    let is_elsewhere = !Arc::ptr_eq(&now.target, &made_at.target);
+    if is_elsewhere
+        && let Outcome::Gone { reason } | Outcome::Refused { reason } = &mut attempt.outcome
+    {
+        attempt.outcome = Outcome::Failed {
+            reason: std::mem::take(reason),
+            retry_after: None,
+        };
+    }
+    is_elsewhere || now.saved_ms != made_at.saved_ms
+}
+
+/// How the delivery is over; `None`: it is not.
+fn over(item: &Item, end: &End) -> Option<Over> {
+    match end {
+        // The ledger owes nothing of it.
+        _ if item.is_end() => Some(Over::Done),
+        End::Delivered => Some(Over::Done),
+        End::Dead => Some(Over::Dead),
+        End::Again(_) => Some(Over::Owed),
+        End::Later => None,
+    }
+}
+
+/// The delivery is not under way any more: what waits for the breaker is the next one of the lane.
+fn leave<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, lane: &Lane, mut item: Item, end: &End) {
+    if !matches!(end, End::Later) {
+        return item.settle();
+    }
+    if shared.is_stopping() {
+        // It is read again when the range goes on.
+        return item.abandon();
+    }
+    // A probe is none of its attempts.
+    item.for_each(|item| {
+        item.failures -= 1;
+        item.probes += 1;
+    });
+    lane.state().put_back(item);
 }
 
 /// What comes of an end that is told alone is not written down: when that has failed, it is told
@@ -268,11 +282,8 @@ fn write_down<L: Log + Clone, S: Ledger>(
     made: &Made,
     follows: bool,
 ) {
-    let endpoint = of.id;
     let time_ms = shared.now_ms();
     let is_owed = item.is_owed();
-    // A refusal is no failure that is counted.
-    let attempts = item.failures + u32::from(!made.is_failure && made.answer.is_some());
     // Rendered before the lock is taken.
     let owed = match made.end {
         End::Again(_) if follows => Some(item.owed(BEHIND, &*made.reason)),
@@ -293,27 +304,10 @@ fn write_down<L: Log + Clone, S: Ledger>(
         }
         (End::Dead, Some(owed)) => {
             count(&shared.counters.dead, 1);
-            happened.push(Happened::Dead(DeadLetter {
-                note: item.note.clone(),
-                together: item.redelivered(),
-                record: None,
-                endpoint: Some(endpoint),
-                notification: owed.notification,
-                content: owed.content.clone(),
-                reason: made.reason.clone(),
-                time_ms,
-                attempts,
-            }));
+            happened.push(Happened::Dead(dead_letter(item, made, &owed)));
             if let Some(fallback) = of.fallback {
                 count(&shared.counters.fallen_back, 1);
-                happened.push(Happened::Owed(Owed {
-                    endpoint: fallback,
-                    failures: 0,
-                    note: String::new(),
-                    place: None,
-                    reason: format!("it could not be delivered to the endpoint {endpoint}"),
-                    ..owed
-                }));
+                happened.push(Happened::Owed(fallen_back(fallback, owed)));
             }
         }
         (End::Later | End::Again(_) | End::Dead, _) => count(&shared.counters.failed, 1),
@@ -321,14 +315,50 @@ fn write_down<L: Log + Clone, S: Ledger>(
     if is_owed && matches!(made.end, End::Delivered | End::Dead) {
         happened.push(Happened::Done(item.id()));
     }
-    let answer = made.answer.as_ref();
     if happened.attempts() >= MOST_ATTEMPTS {
         // The ledger is away: the deliveries count, their history does not.
         count(&shared.counters.attempts_lost, 1);
         return;
     }
-    happened.push(Happened::Attempt(AttemptRow {
-        endpoint,
+    happened.push(Happened::Attempt(attempt_row(item, made, time_ms)));
+}
+
+/// The dead letter of a delivery; `owed`: as it would be owed now.
+fn dead_letter(item: &Item, made: &Made, owed: &Owed) -> DeadLetter {
+    // A refusal is no failure that is counted.
+    let attempts = item.failures + u32::from(!made.is_failure && made.answer.is_some());
+    DeadLetter {
+        note: item.note.clone(),
+        together: item.redelivered(),
+        record: None,
+        endpoint: Some(owed.endpoint),
+        notification: owed.notification,
+        content: owed.content.clone(),
+        reason: made.reason.clone(),
+        time_ms: owed.due_ms,
+        attempts,
+    }
+}
+
+/// What another endpoint gets instead of a dead letter.
+fn fallen_back(fallback: EndpointId, owed: Owed) -> Owed {
+    Owed {
+        endpoint: fallback,
+        failures: 0,
+        note: String::new(),
+        place: None,
+        reason: format!(
+            "it could not be delivered to the endpoint {}",
+            owed.endpoint
+        ),
+        ..owed
+    }
+}
+
+fn attempt_row(item: &Item, made: &Made, time_ms: Millis) -> AttemptRow {
+    let answer = made.answer.as_ref();
+    AttemptRow {
+        endpoint: item.endpoint,
         notification: item.notification.id,
         time_ms,
         number: item.failures + u32::from(!made.is_failure),
@@ -336,7 +366,7 @@ fn write_down<L: Log + Clone, S: Ledger>(
         status: answer.and_then(|answer| answer.status),
         latency_us: u64::try_from(made.latency.as_micros()).unwrap_or(u64::MAX),
         said: answer.map_or(&made.reason, |answer| &answer.head).clone(),
-    }));
+    }
 }
 
 /// Leaves what is kept of a text that a driver has given.
@@ -359,5 +389,5 @@ pub(crate) fn opened<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane
     };
     shared.deferred(lane, shed);
     let wait = wait.map_or(NOT_NOW, |at| at.saturating_duration_since(Instant::now()));
-    shared.join(lane, owed, wait.max(NOT_NOW));
+    shared.join(owed, wait.max(NOT_NOW));
 }

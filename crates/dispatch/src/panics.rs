@@ -24,7 +24,7 @@ use crate::stats::count;
 
 /// How long a part rests before it is begun anew: without, a panic at its beginning would use up a
 /// processor.
-pub(crate) const REST: Duration = Duration::from_secs(1);
+pub(crate) const PANIC_REST: Duration = Duration::from_secs(1);
 
 /// What a panic has said.
 #[derive(Clone, Debug, PartialEq, Eq)]

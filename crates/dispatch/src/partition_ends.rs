@@ -13,7 +13,7 @@ use crate::read_up::Numbered;
 use crate::shared::Shared;
 
 /// How often partitions are looked at that were not read up.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const PARTITION_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the log is asked about those of a topic.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -58,7 +58,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     let mut asked: HashMap<Arc<str>, Instant> = HashMap::new();
     loop {
-        tokio::time::sleep(CHECK_INTERVAL).await;
+        tokio::time::sleep(PARTITION_CHECK_INTERVAL).await;
         if !shared.directory.has_ordered() {
             continue;
         }

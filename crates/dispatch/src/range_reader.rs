@@ -9,10 +9,10 @@ mod way;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dovecast_log::{Log, LogError, Record};
+use dovecast_log::{Log, Record};
+use dovecast_notification::{EndpointId, Notification};
 
 use crate::bad_record::bury_once;
 use crate::budget::Reserved;
@@ -21,11 +21,10 @@ use crate::lane::{Lane, Offered};
 use crate::ledger::{Ledger, RangeId};
 use crate::live::key_place;
 use crate::options::Unread;
-use crate::panics::{answered, caught_now};
+use crate::panics::caught_now;
 use crate::range_run::RangeRun;
 use crate::readers::ReaderPlace;
 use crate::shared::Shared;
-use crate::stats::count;
 use crate::trace;
 
 /// Most deliveries of the ranges of one endpoint that wait or are under way, for each of its
@@ -38,7 +37,7 @@ const ORDERED_WINDOW: usize = 1_000;
 /// place.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long until what could not go on is looked at again.
-pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const RANGE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What came of going on with a range.
 pub(crate) enum Step {
@@ -139,95 +138,15 @@ impl<L: Log> RangeReader<L> {
     where
         L: Clone,
     {
-        if !shared.is_alive() {
-            // Its progress could not be noted, and others may deliver it by now.
+        if let Some(step) = self.is_kept_from(shared) {
+            return step;
+        }
+        let Some(mut window) = self.window(lane, to) else {
             return Step::Nothing;
-        }
-        if !shared.is_dispatched(&self.run.id.topic) {
-            // Whoever dispatches it knows what its records are.
-            return Step::Left;
-        }
-        if self.life != shared.lives.load(Ordering::Acquire) {
-            // We were taken for dead: it may be another one's.
-            return if self.run.under_way() == 0 {
-                Step::Left
-            } else {
-                Step::Nothing
-            };
-        }
-        let (window, waiting, is_ordered) = {
-            let state = lane.state();
-            if state.gate.is_barred(Instant::now()) {
-                return Step::Nothing;
-            }
-            let window = if state.gate.is_tried_only(Instant::now()) {
-                1
-            } else {
-                state.gate.endpoint().concurrency.max(1) * WINDOW
-            };
-            let is_ordered = state.gate.endpoint().is_ordered && window > 1;
-            (window, state.waiting(), is_ordered)
         };
-        if waiting >= window {
-            return Step::Nothing;
-        }
-        let mut window = Window {
-            waiting: window,
-            // What waits for another one of its key holds back no other key.
-            under_way: if is_ordered {
-                window.max(ORDERED_WINDOW)
-            } else {
-                window
-            },
-            to,
-        };
-        if self.next >= to || self.run.under_way() >= window.under_way {
-            return Step::Nothing;
-        }
-        let began = Instant::now();
-        if self.waiting.is_empty() {
-            let readers = &shared.readers;
-            let is_over = self.place.as_ref().is_some_and(ReaderPlace::is_over);
-            if is_over && self.may_make_way() && readers.are_wanted() {
-                self.close(&shared.budget);
-            }
-            if self.place.is_none() {
-                return Step::WantsReader;
-            }
-            let fetched = self.fetch(shared);
-            let fetched = answered(fetched, |panicked| {
-                shared.panicked("log", panicked);
-            });
-            match fetched.await {
-                Ok(()) => {}
-                Err(LogError::Corrupt { offsets, .. }) => {
-                    count(&shared.counters.damaged, 1);
-                    self.skip_to(shared, offsets.end);
-                    return Step::Moved;
-                }
-                Err(LogError::Expired { offsets, .. }) => {
-                    let end = offsets.end.min(to);
-                    count(&shared.counters.expired, end.saturating_sub(offsets.start));
-                    self.skip_to(shared, end.max(self.next));
-                    return Step::Moved;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, endpoint.id = %lane.id, "a range of the log cannot be read, reading it is retried");
-                    self.reader = None;
-                    tokio::time::sleep(RETRY_INTERVAL).await;
-                    // It may be that there is no such offset any more.
-                    return match self.check_bounds(shared, to, began).await {
-                        None | Some(Step::Nothing) => self.unread(shared),
-                        Some(step) => step,
-                    };
-                }
-            }
-        }
-        if self.waiting.is_empty() {
-            let Some(step) = self.check_bounds(shared, to, began).await else {
-                return self.unread(shared);
-            };
-            self.failing = None;
+        if self.waiting.is_empty()
+            && let Some(step) = self.read_on(shared, to).await
+        {
             return step;
         }
         self.failing = None;
@@ -237,6 +156,59 @@ impl<L: Log> RangeReader<L> {
             return Step::Nothing;
         }
         self.offer_waiting(shared, lane, &window).await
+    }
+
+    /// What to do instead of going on, where the range is not ours to go on with.
+    fn is_kept_from<S: Ledger>(&self, shared: &Shared<L, S>) -> Option<Step>
+    where
+        L: Clone,
+    {
+        if !shared.alive.is_believed() {
+            // Its progress could not be noted, and others may deliver it by now.
+            return Some(Step::Nothing);
+        }
+        if !shared.is_dispatched(&self.run.id.topic) {
+            // Whoever dispatches it knows what its records are.
+            return Some(Step::Left);
+        }
+        if self.life == shared.alive.life() {
+            return None;
+        }
+        // We were taken for dead: it may be another one's.
+        Some(if self.run.under_way() == 0 {
+            Step::Left
+        } else {
+            Step::Nothing
+        })
+    }
+
+    /// How far the range may be read now; `None`: no further than it was.
+    fn window(&self, lane: &Lane, to: u64) -> Option<Window> {
+        let (most, waiting, is_ordered) = {
+            let state = lane.state();
+            if state.gate.is_barred(Instant::now()) {
+                return None;
+            }
+            let most = if state.gate.is_tried_only(Instant::now()) {
+                1
+            } else {
+                state.gate.endpoint().concurrency.max(1) * WINDOW
+            };
+            let is_ordered = state.gate.endpoint().is_ordered && most > 1;
+            (most, state.waiting(), is_ordered)
+        };
+        let window = Window {
+            waiting: most,
+            // What waits for another one of its key holds back no other key.
+            under_way: if is_ordered {
+                most.max(ORDERED_WINDOW)
+            } else {
+                most
+            },
+            to,
+        };
+        let is_open = waiting < most && self.next < to && self.run.under_way() < window.under_way;
+        is_open.then_some(window)
     }
 
     /// Offers what was fetched, as far as the window goes.
@@ -290,42 +262,11 @@ impl<L: Log> RangeReader<L> {
         L: Clone,
     {
         let next = record.offset + 1;
-        let read = caught_now(|| shared.read(record)).unwrap_or_else(|panicked| {
-            shared.panicked("catch_up", &panicked);
-            Err(Unread::Panicked(panicked.to_string()))
-        });
-        let mut wanted = match read {
-            Ok(notification) => Some(notification),
-            Err(unread) => {
-                bury_once(shared, record, &unread.to_string());
-                None
-            }
-        };
-        if let Some(notification) = &wanted
-            && !shared.wants(lane.id, notification).await
-        {
-            wanted = None;
-        }
-        let Some(notification) = wanted else {
+        let Some(notification) = wanted(shared, lane.id, record).await else {
             self.skip_to(shared, next);
             return Ok(());
         };
-        let (is_ordered, content) = {
-            let state = lane.state();
-            let endpoint = state.gate.endpoint();
-            (endpoint.is_ordered, endpoint.content.clone())
-        };
-        let of = self.run.id.partition();
-        let order = key_place(&notification, &shared.log_name, of, record.offset);
-        let order = order.filter(|_| is_ordered);
-        let what = What {
-            endpoint: lane.id,
-            order,
-            content,
-            failures: 0,
-            span: trace::read(notification.id, record),
-            notification: Arc::new(notification.detached()),
-        };
+        let what = self.what(shared, lane, record, notification);
         let bytes = what.notification.memory_bytes();
         let held = self.room.take();
         let held = held
@@ -341,21 +282,33 @@ impl<L: Log> RangeReader<L> {
         item.probes = probes;
         item.held = Some(held);
         self.next = next;
-        let written = shared.recorder.written();
-        let (offered, hired) = {
-            let mut state = lane.state();
-            let offered = state.offer_range(item, written);
-            let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
-            (offered, hired)
-        };
-        shared.hire(lane, hired);
-        match offered {
-            Offered::Joins(joining) => shared.join(lane, vec![joining], Duration::ZERO),
-            // It is read again when the range goes on.
-            Offered::Ended(item) => item.abandon(),
-            _ => {}
-        }
+        give(shared, lane, item);
         Ok(())
+    }
+
+    /// What is delivered of a record, to the endpoint as it is now.
+    fn what<S: Ledger>(
+        &self,
+        shared: &Shared<L, S>,
+        lane: &Lane,
+        record: &Record,
+        notification: Notification,
+    ) -> What {
+        let (is_ordered, content) = {
+            let state = lane.state();
+            let endpoint = state.gate.endpoint();
+            (endpoint.is_ordered, endpoint.content.clone())
+        };
+        let of = self.run.id.partition();
+        let order = key_place(&notification, &shared.log_name, of, record.offset);
+        What {
+            endpoint: lane.id,
+            order: order.filter(|_| is_ordered),
+            content,
+            failures: 0,
+            span: trace::read(notification.id, record),
+            notification: Arc::new(notification.detached()),
+        }
     }
 
     fn skip_to<S: Ledger>(&mut self, shared: &Shared<L, S>, next: u64)
@@ -366,5 +319,44 @@ impl<L: Log> RangeReader<L> {
         if let Some(from) = self.run.read_to(next) {
             shared.progress(&self.run, from);
         }
+    }
+}
+
+/// The notification that a record is, if it is one that the endpoint wants.
+async fn wanted<L: Log + Clone, S: Ledger>(
+    shared: &Shared<L, S>,
+    endpoint: EndpointId,
+    record: &Record,
+) -> Option<Notification> {
+    let read = caught_now(|| shared.read(record)).unwrap_or_else(|panicked| {
+        shared.panicked("catch_up", &panicked);
+        Err(Unread::Panicked(panicked.to_string()))
+    });
+    let notification = match read {
+        Ok(notification) => notification,
+        Err(unread) => {
+            bury_once(shared, record, &unread.to_string());
+            return None;
+        }
+    };
+    let is_wanted = shared.wants(endpoint, &notification).await;
+    is_wanted.then_some(notification)
+}
+
+/// Gives a delivery to the lane.
+fn give<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>, item: Item) {
+    let written = shared.recorder.written();
+    let (offered, hired) = {
+        let mut state = lane.state();
+        let offered = state.offer_range(item, written);
+        let hired = state.call(usize::from(matches!(offered, Offered::Queued)));
+        (offered, hired)
+    };
+    shared.hire(lane, hired);
+    match offered {
+        Offered::Joins(joining) => shared.join(vec![joining], Duration::ZERO),
+        // It is read again when the range goes on.
+        Offered::Ended(item) => item.abandon(),
+        _ => {}
     }
 }

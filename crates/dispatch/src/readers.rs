@@ -3,10 +3,12 @@
 //! waited longest.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+
+use crate::locks::Lock;
 
 /// How long a reader is kept that others wait for.
 const SLICE: Duration = Duration::from_millis(500);
@@ -15,7 +17,7 @@ const SLICE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Readers {
     most: usize,
-    state: Arc<Mutex<State>>,
+    state: Arc<Lock<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -30,30 +32,30 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct ReaderPlace {
     since: Instant,
-    state: Arc<Mutex<State>>,
+    state: Arc<Lock<State>>,
 }
 
 impl Readers {
     pub(crate) fn new(most: usize) -> Self {
         Self {
             most: most.max(1),
-            state: Arc::default(),
+            state: Arc::new(Lock::new("readers", State::default())),
         }
     }
 
     /// How many are open.
     pub(crate) fn open(&self) -> usize {
-        lock(&self.state).open
+        self.state.lock().open
     }
 
     /// Whether somebody waits for one.
     pub(crate) fn are_wanted(&self) -> bool {
-        !lock(&self.state).turns.is_empty()
+        !self.state.lock().turns.is_empty()
     }
 
     /// A place, if there is one now.
     pub(crate) fn try_take(&self) -> Option<ReaderPlace> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.open >= self.most {
             return None;
         }
@@ -70,7 +72,7 @@ impl Readers {
         }
         let (given, place) = oneshot::channel();
         {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             state.wait(account, given);
             // One may have become free meanwhile.
             if state.open < self.most {
@@ -107,7 +109,7 @@ impl State {
 }
 
 impl ReaderPlace {
-    fn new(state: Arc<Mutex<State>>) -> Self {
+    fn new(state: Arc<Lock<State>>) -> Self {
         Self {
             since: Instant::now(),
             state,
@@ -127,7 +129,7 @@ impl ReaderPlace {
 impl Drop for ReaderPlace {
     fn drop(&mut self) {
         let next = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             // Who waits no more is passed over.
             let next = std::iter::from_fn(|| state.next()).find(|next| !next.is_closed());
             if next.is_none() {
@@ -140,10 +142,6 @@ impl Drop for ReaderPlace {
             drop(next.send(ReaderPlace::new(Arc::clone(&self.state))));
         }
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Gathers what has happened to deliveries until it is written to the ledger (the database), and
 //! says which positions of the log may be committed after that.
 //!
-//! Everything of a group is in `happened` before the group counts as done, or with what lanes have
-//! `missed`. So looking for groups that are done first, then deferring what was missed, and taking
-//! what has happened afterwards, gets all that belongs to them.
+//! Everything of what was read together is in `happened` before that counts as done, or with what
+//! lanes have `missed`. So looking for reads that are done first, then deferring what was missed,
+//! and taking what has happened afterwards, gets all that belongs to them.
 //! Nothing here writes: that is `recording`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,11 +29,11 @@ const DROPPED_FIRST: Duration = Duration::from_secs(5);
 /// it meets each time is met seldom.
 const DROPPED_LONGEST: Duration = Duration::from_hours(1);
 
-/// What waits to be written, and the groups in the order in which they were read.
+/// What waits to be written, and what was read together, in the order in which it was read.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     happened: Lock<Gathered>,
-    groups: Lock<VecDeque<Arc<ReadTogether>>>,
+    reads: Lock<VecDeque<Arc<ReadTogether>>>,
     /// Room in memory for the bodies in what has happened.
     held: Lock<Vec<Arc<Reserved>>>,
     clock: Clock,
@@ -60,7 +60,7 @@ impl Recorder {
             written: AtomicU64::new(0),
             wrote: Notify::new(),
             happened: Lock::new("happened", Gathered::default()),
-            groups: Lock::new("groups", VecDeque::new()),
+            reads: Lock::new("reads", VecDeque::new()),
             held: Lock::new("held", Vec::new()),
             news: Notify::new(),
         }
@@ -114,8 +114,8 @@ impl Recorder {
     /// A delivery is not under way any more, and what came of it is written down.
     pub(crate) fn end(&self, origin: &Origin) {
         match origin {
-            Origin::Live { group, .. } => {
-                if group.done() {
+            Origin::Live { read_together, .. } => {
+                if read_together.done() {
                     self.news.notify_one();
                 }
             }
@@ -132,13 +132,7 @@ impl Recorder {
 
     /// A delivery was dropped on the way: it is owed, as after a failure.
     pub(crate) fn dropped(&self, item: &Item) {
-        let doublings = item.failures.min(16);
-        let delay = (DROPPED_FIRST * (1 << doublings)).min(DROPPED_LONGEST);
-        let due_ms = self.due(item.id(), delay);
-        let owed = Owed {
-            failures: item.failures.saturating_add(1),
-            ..item.owed(due_ms, "the dispatcher failed while it was under way")
-        };
+        let owed = self.as_dropped(item.owed(0, ""));
         self.note(if item.is_owed() {
             Happened::FailedAgain(owed)
         } else {
@@ -147,6 +141,27 @@ impl Recorder {
         self.hold(item.held.clone());
         self.end(&item.origin);
         self.news.notify_one();
+    }
+
+    /// A delivery that was claimed was dropped before it was one here: it is owed, as after a
+    /// failure.
+    pub(crate) fn dropped_claimed(&self, owed: Owed, held: Option<Arc<Reserved>>) {
+        let owed = self.as_dropped(owed);
+        self.note(Happened::FailedAgain(owed));
+        self.hold(held);
+        self.news.notify_one();
+    }
+
+    fn as_dropped(&self, owed: Owed) -> Owed {
+        let doublings = owed.failures.min(16);
+        let delay = (DROPPED_FIRST * (1 << doublings)).min(DROPPED_LONGEST);
+        let id = (owed.endpoint, owed.notification);
+        Owed {
+            due_ms: self.due(id, delay),
+            failures: owed.failures.saturating_add(1),
+            reason: "the dispatcher failed while it was under way".to_owned(),
+            ..owed
+        }
     }
 
     /// Writes the due times of what waits anew, by a clock that was set: some in each transaction,
@@ -173,14 +188,14 @@ impl Recorder {
         std::mem::take(&mut *self.held.lock())
     }
 
-    /// A group was read.
-    pub(crate) fn begin(&self, group: Arc<ReadTogether>) {
-        self.groups.lock().push_back(group);
+    /// Records were read together.
+    pub(crate) fn begin(&self, read_together: Arc<ReadTogether>) {
+        self.reads.lock().push_back(read_together);
     }
 
-    /// Groups that were read and are not committed.
-    pub(crate) fn open_groups(&self) -> usize {
-        self.groups.lock().len()
+    /// Reads that are not committed.
+    pub(crate) fn open_reads(&self) -> usize {
+        self.reads.lock().len()
     }
 
     /// How much waits to be written: more than is being written now.
@@ -219,19 +234,19 @@ impl Recorder {
         self.wrote.notify_waiters();
     }
 
-    /// How many groups are done, before the first that is not.
-    pub(crate) fn done_groups(&self) -> usize {
-        let groups = self.groups.lock();
-        groups.iter().take_while(|group| group.is_done()).count()
+    /// How many reads are done, before the first that is not.
+    pub(crate) fn done_reads(&self) -> usize {
+        let reads = self.reads.lock();
+        reads.iter().take_while(|read| read.is_done()).count()
     }
 
-    /// What is to be written, and what may be committed after that: so many groups.
-    pub(crate) fn take(&self, done_groups: usize) -> (Gathered, Vec<Position>) {
+    /// What is to be written, and what may be committed after that: so many reads.
+    pub(crate) fn take(&self, done_reads: usize) -> (Gathered, Vec<Position>) {
         let mut positions = BTreeMap::new();
         {
-            let mut groups = self.groups.lock();
-            for group in groups.drain(..done_groups) {
-                for position in &group.positions {
+            let mut reads = self.reads.lock();
+            for read in reads.drain(..done_reads) {
+                for position in &read.positions {
                     let place = (Arc::clone(&position.topic), position.partition);
                     positions.insert(place, position.offset);
                 }

@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use crate::budget::Reserved;
 use crate::gathered::DueTimesPermit;
 use crate::ledger::{Happened, Ledger};
-use crate::panics::{REST, caught};
+use crate::panics::{PANIC_REST, caught};
 use crate::shared::Shared;
 
 /// How long what has happened is gathered before it is written.
-const GATHER: Duration = Duration::from_millis(20);
+const HAPPENED_GATHER_TIME: Duration = Duration::from_millis(20);
 /// How often it is looked whether attempts that outlast the stop have ended.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -42,7 +42,7 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(
     let mut batch = None;
     while let Err(panicked) = caught(write(&shared, &commits, &mut batch)).await {
         shared.panicked("recorder", &panicked);
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(PANIC_REST).await;
     }
 }
 
@@ -96,14 +96,14 @@ async fn write<L: Log + Clone, S: Ledger>(
 async fn gather<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> Batch {
     shared.recorder.news.notified().await;
     if !shared.is_stopping() {
-        tokio::time::sleep(GATHER).await;
+        tokio::time::sleep(HAPPENED_GATHER_TIME).await;
     }
     let is_last = shared.is_stopping();
     // Before it is taken: what ends now has written down what came of it.
     let is_idle = !shared.is_busy() || shared.is_over.load(Ordering::Acquire);
     let held = shared.recorder.take_held();
     // What lanes miss of them is deferred after that, and then taken with the rest.
-    let done = shared.recorder.done_groups();
+    let done = shared.recorder.done_reads();
     let are_all_deferred = shared.defer_all_missed();
     if !are_all_deferred {
         shared.recorder.news.notify_one();

@@ -1,6 +1,7 @@
 //! Claims deliveries that have failed and are due again from the ledger (the database), and offers
 //! them to their endpoints.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,9 @@ use crate::clock::Steps;
 use crate::item::{Item, Origin, What};
 use crate::lane::gate::Takes;
 use crate::lane::{Lane, Run};
-use crate::ledger::{BEHIND, Claimed, Claiming, DeadLetter, Happened, Ledger, Owed};
+use crate::ledger::{BEHIND, Claiming, DeadLetter, Happened, Ledger, Owed};
 use crate::panics::caught_now;
+use crate::recorder::Recorder;
 use crate::room::Share;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -22,16 +24,40 @@ use crate::trace;
 /// How often it is looked for deliveries that are due.
 const CLAIM_INTERVAL: Duration = Duration::from_millis(500);
 /// Deliveries, dead letters and attempts that wait to be written from which on nothing is claimed.
-const UNWRITTEN: usize = 20_000;
+const MAX_UNWRITTEN_TO_CLAIM: usize = 20_000;
 /// Most deliveries that are claimed at a time.
 const MAX_CLAIMED: usize = 500;
 /// Part that one claim takes at most of what may be claimed still, one in so many: so one account
 /// does not have all of it at once.
 const CLAIMED_PART: u64 = 4;
 /// When a delivery is looked at again whose endpoint is not known here.
-const UNKNOWN: Duration = Duration::from_secs(5);
+const UNKNOWN_ENDPOINT_WAIT: Duration = Duration::from_secs(5);
 /// When a delivery to an endpoint that is paused is looked at again.
 pub(crate) const PAUSED: Duration = Duration::from_mins(1);
+
+/// Deliveries of one key, or one, that were claimed and are not offered yet. What is left of them
+/// when this is dropped, because of a panic, is owed: the first of it was in hand.
+struct ClaimedRun<'a> {
+    recorder: &'a Recorder,
+    left: VecDeque<(Owed, Option<Arc<Reserved>>)>,
+}
+
+impl Drop for ClaimedRun<'_> {
+    fn drop(&mut self) {
+        let mut left = std::mem::take(&mut self.left).into_iter();
+        if let Some((owed, held)) = left.next() {
+            self.recorder.dropped_claimed(owed, held);
+        }
+        for (owed, held) in left {
+            let behind = Owed {
+                due_ms: BEHIND,
+                ..owed
+            };
+            self.recorder.note(Happened::GivenBack(behind));
+            self.recorder.hold(held);
+        }
+    }
+}
 
 pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
     let mut steps = Steps::new(&shared.options.clock);
@@ -43,60 +69,61 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
             );
             shared.recorder.postpone();
         }
-        if shared.recorder.is_postponing() {
-            // Nothing is claimed by due times that are not right.
-            tokio::time::sleep(CLAIM_INTERVAL).await;
-            continue;
-        }
-        let mut is_more = false;
-        let left = shared.room.claims_left();
-        if left > 0 && shared.recorder.waiting() < UNWRITTEN {
-            let most = usize::try_from(left.div_ceil(CLAIMED_PART)).unwrap_or(usize::MAX);
-            let except = have_enough(&shared);
-            let most = most.min(MAX_CLAIMED);
-            if let Some(mut room) = shared.budget.take_for(most, CLAIM_INTERVAL).await {
-                let (most, bytes) = room.holds(most);
-                let ledger = &shared.ledger;
-                let claiming = Claiming {
-                    now_ms: shared.now_ms(),
-                    most,
-                    bytes,
-                    except,
-                    partitions: shared.claimable(),
-                };
-                let written = shared.recorder.written();
-                match shared.claim(async { ledger.claim(claiming).await }).await {
-                    Ok(claimed) => {
-                        is_more = claimed.is_more;
-                        let Claimed { owed, complete, .. } = claimed;
-                        for run in runs(owed) {
-                            let key = run.first().and_then(key);
-                            let is_complete = key.is_some_and(|key| complete.contains(&key));
-                            let held = |owed: Owed| {
-                                let held = room.take(&shared.budget, owed.content.len());
-                                (owed, held)
-                            };
-                            let run = run.into_iter().map(held).collect();
-                            // What is dropped by a panic is owed: each for itself, they are all
-                            // claimed by now.
-                            if let Err(panicked) =
-                                caught_now(|| retry(&shared, run, is_complete, written))
-                            {
-                                shared.panicked("retrier", &panicked);
-                            }
-                        }
-                    }
-                    Err(error) => {
-                        drop(room);
-                        shared.ledger_failed(&error).await;
-                    }
-                }
-            }
-        }
+        // Nothing is claimed by due times that are not right.
+        let is_more = !shared.recorder.is_postponing() && claim(&shared).await;
         if !is_more {
             tokio::time::sleep(CLAIM_INTERVAL).await;
         }
     }
+}
+
+/// Claims what is due, as far as there is room, and offers it; `true`: more may be due.
+async fn claim<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> bool {
+    let left = shared.room.claims_left();
+    if left == 0 || shared.recorder.waiting() >= MAX_UNWRITTEN_TO_CLAIM {
+        return false;
+    }
+    let most = usize::try_from(left.div_ceil(CLAIMED_PART)).unwrap_or(usize::MAX);
+    let most = most.min(MAX_CLAIMED);
+    let except = have_enough(shared);
+    let Some(mut room) = shared.budget.take_for(most, CLAIM_INTERVAL).await else {
+        return false;
+    };
+    let (most, bytes) = room.holds(most);
+    let ledger = &shared.ledger;
+    let claiming = Claiming {
+        now_ms: shared.now_ms(),
+        most,
+        bytes,
+        except,
+        partitions: shared.claimable(),
+    };
+    let written = shared.recorder.written();
+    let claimed = match shared.claim(async { ledger.claim(claiming).await }).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            drop(room);
+            shared.ledger_failed(&error).await;
+            return false;
+        }
+    };
+    for run in runs(claimed.owed) {
+        let key = run.first().and_then(key);
+        let is_complete = key.is_some_and(|key| claimed.complete.contains(&key));
+        let held = |owed: Owed| {
+            let held = room.take(&shared.budget, owed.content.len());
+            (owed, held)
+        };
+        let run = ClaimedRun {
+            recorder: &shared.recorder,
+            left: run.into_iter().map(held).collect(),
+        };
+        // What is dropped by a panic is owed: each for itself, they are all claimed by now.
+        if let Err(panicked) = caught_now(|| retry(shared, run, is_complete, written)) {
+            shared.panicked("retrier", &panicked);
+        }
+    }
+    claimed.is_more
 }
 
 /// Endpoints for which nothing is claimed now: they are paused or down, or have enough to do, or
@@ -134,34 +161,34 @@ fn runs(owed: Vec<Owed>) -> Vec<Vec<Owed>> {
 
 fn retry<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
-    run: Vec<(Owed, Option<Arc<Reserved>>)>,
+    mut run: ClaimedRun<'_>,
     is_complete: bool,
     written: u64,
 ) {
-    let Some(id) = run.first().map(|(owed, _)| owed.endpoint) else {
+    let Some(id) = run.left.front().map(|(owed, _)| owed.endpoint) else {
         return;
     };
     let endpoint = shared.directory.endpoint(id);
     let share = endpoint
         .as_ref()
         .map(|endpoint| shared.room.share(&endpoint.account));
-    let mut items = Vec::new();
-    for (place, (owed, held)) in run.into_iter().enumerate() {
+    let (mut items, mut place) = (Vec::new(), 0);
+    while let Some((owed, held)) = run.left.front() {
         let id = (owed.endpoint, owed.notification);
         shared.recorder.waits.end(id);
         let takes = endpoint.as_ref().map(|endpoint| endpoint.takes());
         match takes.zip(share.as_ref()) {
-            Some((Takes::Now, share)) => items.extend(item(shared, owed, held, share)),
+            Some((Takes::Now, share)) => items.extend(item(shared, owed, held.clone(), share)),
             Some((Takes::Later, _)) => {
                 let again = again(shared, owed, place, PAUSED);
-                shared.recorder.hold(held);
+                shared.recorder.hold(held.clone());
                 shared.recorder.note(Happened::GivenBack(again));
             }
             // Gone, or not active any more; or so new that we have not heard of it.
             Some((Takes::Nothing, _)) | None => {
                 count(&shared.counters.dropped, 1);
-                let again = again(shared, owed, place, UNKNOWN);
-                shared.recorder.hold(held);
+                let again = again(shared, owed, place, UNKNOWN_ENDPOINT_WAIT);
+                shared.recorder.hold(held.clone());
                 // Where the ledger knows the endpoint the delivery is there again, and stays.
                 let unwanted = Happened::Unwanted(id);
                 shared
@@ -169,6 +196,9 @@ fn retry<L: Log + Clone, S: Ledger>(
                     .note_all([Happened::GivenBack(again), unwanted]);
             }
         }
+        // What becomes of it is known to its item, or to the recorder.
+        run.left.pop_front();
+        place += 1;
     }
     if let Some(endpoint) = endpoint {
         if items.is_empty() {
@@ -189,7 +219,7 @@ fn retry<L: Log + Clone, S: Ledger>(
 /// The delivery of what is owed; `None`: what is kept of it cannot be read.
 fn item<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
-    owed: Owed,
+    owed: &Owed,
     held: Option<Arc<Reserved>>,
     share: &Arc<Share>,
 ) -> Option<Item> {
@@ -207,30 +237,33 @@ fn item<L: Log + Clone, S: Ledger>(
         // Cut when it was written down.
         content: None,
         failures: owed.failures,
-        order: owed.place.map(Arc::new),
+        order: owed.place.clone().map(Arc::new),
     };
     let mut item = Item::new(&shared.recorder, what, Origin::Owed);
     item.claim = Some(shared.room.claim(share));
     item.place = Some(shared.room.take(share));
     item.held = held;
-    item.note = owed.note;
+    item.note.clone_from(&owed.note);
     Some(item)
 }
 
 /// What is owed as before, and due after that time; behind another one of its key after that.
-fn again<L, S>(shared: &Shared<L, S>, owed: Owed, place: usize, wait: Duration) -> Owed {
+fn again<L, S>(shared: &Shared<L, S>, owed: &Owed, place: usize, wait: Duration) -> Owed {
     let due_ms = if place == 0 {
         let id = (owed.endpoint, owed.notification);
         shared.recorder.due(id, wait)
     } else {
         BEHIND
     };
-    Owed { due_ms, ..owed }
+    Owed {
+        due_ms,
+        ..owed.clone()
+    }
 }
 
 /// What is kept of an owed delivery cannot be read: it is a dead letter, and nothing else waits for
 /// it.
-fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &BadNotification) {
+fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: &Owed, error: &BadNotification) {
     tracing::error!(
         endpoint.id = %owed.endpoint, notification.id = %owed.notification, %error,
         "an owed delivery cannot be read, it is a dead letter now"
@@ -238,12 +271,12 @@ fn bury<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>, owed: Owed, error: &Ba
     count(&shared.counters.dead, 1);
     let done = Happened::Done((owed.endpoint, owed.notification));
     let letter = DeadLetter {
-        note: owed.note,
+        note: owed.note.clone(),
         together: None,
         record: None,
         endpoint: Some(owed.endpoint),
         notification: owed.notification,
-        content: owed.content,
+        content: owed.content.clone(),
         reason: error.to_string(),
         time_ms: shared.now_ms(),
         attempts: owed.failures,

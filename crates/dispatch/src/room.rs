@@ -150,6 +150,17 @@ impl Room {
         self.news.notified().await;
     }
 
+    /// Waits until more may be in flight, or nothing more is to be; `false`: nothing more is.
+    pub(crate) async fn until_free(&self, is_over: impl Fn() -> bool) -> bool {
+        while self.is_full() && !is_over() {
+            tokio::select! {
+                () = self.news() => {}
+                () = tokio::time::sleep(ROOM_CHECK_INTERVAL) => {}
+            }
+        }
+        !is_over()
+    }
+
     /// How an account, for which something is offered now, stands beside others. Asked by the one
     /// task that reads the log.
     pub(crate) fn standing(&self, share: &Share, now: Instant) -> Standing {

@@ -2,7 +2,7 @@
 //! bounded over all of them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use dovecast_notification::{EndpointId, Notification};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::alive::Alive;
 use crate::bounds::KnownBounds;
 use crate::budget::Budget;
 use crate::buried::Buried;
@@ -23,7 +24,7 @@ use crate::ledger::{Happened, Ledger, LedgerError, Millis};
 use crate::locks::{Held, Lock};
 use crate::missed::AllMissed;
 use crate::options::{DispatchOptions, Unread};
-use crate::panics::{Panicked, Panics, REST, answered, caught};
+use crate::panics::{PANIC_REST, Panicked, Panics, answered, caught};
 use crate::partitions::Partitions;
 use crate::read_up::ReadUp;
 use crate::readers::Readers;
@@ -34,7 +35,7 @@ use crate::stats::{Counters, count};
 use crate::taken_up::TakenUp;
 
 /// How long until the log or the ledger is asked again after an error.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+const ERROR_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a stop waits for what is being claimed.
 const CLAIM_ENDS: Duration = Duration::from_secs(2);
 
@@ -77,8 +78,6 @@ pub(crate) struct Shared<L, S> {
     log_lines: LineLimit,
     /// About a ledger that does not answer.
     ledger_lines: LineLimit,
-    /// About records that are no notification, and no dead letter.
-    pub(crate) not_kept_lines: LineLimit,
     /// About ranges that the log does not have.
     pub(crate) missing_lines: LineLimit,
     /// Deliveries that may be in flight.
@@ -92,11 +91,7 @@ pub(crate) struct Shared<L, S> {
     pub(crate) panics: Panics,
     /// Lanes that have fallen behind, each once until its ranges are read.
     pub(crate) fallen_behind: mpsc::UnboundedSender<Arc<Lane>>,
-    /// Until when the other dispatchers believe that this one lives, by its last heartbeat.
-    pub(crate) alive_until: Lock<Option<Instant>>,
-    /// Number of this life among those of the dispatcher: what was claimed in another one others
-    /// may have claimed since.
-    pub(crate) lives: AtomicU64,
+    pub(crate) alive: Alive,
     /// Until when no range is taken up, because the log could not be read.
     pub(crate) unreadable_until: Lock<Option<Instant>>,
     pub(crate) is_stopping: AtomicBool,
@@ -130,7 +125,6 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             claims: tokio::sync::RwLock::default(),
             log_lines: LineLimit::default(),
             ledger_lines: LineLimit::default(),
-            not_kept_lines: LineLimit::default(),
             missing_lines: LineLimit::default(),
             room: Room::new(parts.options.in_flight, &parts.counters),
             hanging: Hanging::new(parts.budget.total(), &parts.counters),
@@ -139,8 +133,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
             hosts: Hosts::default(),
             panics: Panics::default(),
             fallen_behind,
-            alive_until: Lock::new("alive", None),
-            lives: AtomicU64::new(0),
+            alive: Alive::default(),
             unreadable_until: Lock::new("unreadable", None),
             is_stopping: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -261,7 +254,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         if self.ledger_lines.take() {
             tracing::warn!(%error, "the store cannot be used; what was asked of it is retried");
         }
-        tokio::time::sleep(RETRY_INTERVAL).await;
+        tokio::time::sleep(ERROR_RETRY_INTERVAL).await;
     }
 
     /// Logs an error of the log, and waits before it is read again.
@@ -269,7 +262,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
         if self.log_lines.take() {
             tracing::warn!(%error, "the log cannot be read, reading it is retried");
         }
-        tokio::time::sleep(RETRY_INTERVAL).await;
+        tokio::time::sleep(ERROR_RETRY_INTERVAL).await;
     }
 
     /// Runs a part that keeps nothing for itself, and begins it anew when it panics.
@@ -280,7 +273,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     ) {
         while let Err(panicked) = caught(run(Arc::clone(&self))).await {
             self.panicked(part, &panicked);
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(PANIC_REST).await;
         }
     }
 }

@@ -12,7 +12,6 @@
 //! a store takes that is slow: a question keeps the batch that it waits for (`behind`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_log::Log;
@@ -53,9 +52,9 @@ pub(crate) async fn take_free<L: Log + Clone, S: Ledger>(
 pub(crate) async fn ask<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
 ) -> Option<u64> {
-    leave_lost(shared, lane, readers);
+    leave_lost(shared, lane, open);
     let (unknown, is_new) = {
         let mut state = lane.state();
         let behind = state.behind.as_mut()?;
@@ -101,7 +100,7 @@ pub(crate) async fn rest<L: Log + Clone, S: Ledger>(
 
 /// Whether what is claimed now can be delivered, as far as is known.
 fn can_take<L: Log + Clone, S: Ledger>(shared: &Shared<L, S>) -> bool {
-    shared.is_alive() && shared.can_read()
+    shared.alive.is_believed() && shared.can_read()
 }
 
 fn may_ask<L: Log + Clone, S: Ledger>(
@@ -121,7 +120,7 @@ fn may_ask<L: Log + Clone, S: Ledger>(
 fn leave_lost<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    readers: &mut Open<L>,
+    open: &mut Open<L>,
 ) {
     let partitions = match &lane.state().behind {
         Some(behind) => behind.partitions(),
@@ -143,14 +142,14 @@ fn leave_lost<L: Log + Clone, S: Ledger>(
             None => return,
         };
         for part in parts.into_iter().filter(|part| part.id.partition() == of) {
-            if let Some(reader) = readers.get_mut(&part.id) {
+            if let Some(reader) = open.get_mut(&part.id) {
                 reader.give_up(shared, lane);
                 if !reader.is_idle() {
                     continue;
                 }
             }
             if leave(lane, &part.id, part.to) {
-                readers.remove(&part.id);
+                open.remove(&part.id);
                 shared.release(part.id);
             }
         }
@@ -165,7 +164,7 @@ async fn take_over<L: Log + Clone, S: Ledger>(
     of: &TopicPartition,
     number: u64,
 ) {
-    let life = shared.lives.load(Ordering::Acquire);
+    let life = shared.alive.life();
     let endpoint = lane.id;
     let now_ms = shared.now_ms();
     let asked = async { shared.ledger.take_over(now_ms, endpoint, of.clone()).await };
@@ -177,7 +176,7 @@ async fn take_over<L: Log + Clone, S: Ledger>(
             return;
         }
     };
-    if life != shared.lives.load(Ordering::Acquire) {
+    if life != shared.alive.life() {
         // Others may have claimed it since.
         for range in debts.claimed {
             shared.release(range.id);

@@ -8,7 +8,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dovecast_log::Log;
@@ -28,7 +27,7 @@ use crate::take_over;
 /// Time between two searches for endpoints that owe ranges which no dispatcher delivers.
 const TAKE_UP_INTERVAL: Duration = Duration::from_secs(2);
 /// Time for which endpoints that want more ranges are gathered before some are claimed.
-const GATHER: Duration = Duration::from_millis(10);
+const WANTING_GATHER_TIME: Duration = Duration::from_millis(10);
 /// Endpoints whose ranges are claimed in one statement: it stays short.
 const ENDPOINTS_PER_CLAIM: usize = 50;
 /// Ranges of one endpoint that are claimed at a time: bounds what is kept in memory of each.
@@ -59,7 +58,9 @@ pub(crate) async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>) {
             shared.ledger_failed(&error).await;
         }
         tokio::select! {
-            () = shared.taken_up.is_wanted.notified() => tokio::time::sleep(GATHER).await,
+            () = shared.taken_up.is_wanted.notified() => {
+                tokio::time::sleep(WANTING_GATHER_TIME).await;
+            }
             () = tokio::time::sleep_until(look_at) => {}
         }
     }
@@ -105,7 +106,7 @@ async fn take_up<L: Log + Clone, S: Ledger>(
                 return Ok(());
             }
             // Before it is claimed: what comes after another one's turn is not ours.
-            let life = shared.lives.load(Ordering::Acquire);
+            let life = shared.alive.life();
             let (now_ms, topics) = (shared.now_ms(), shared.topics());
             let claim = shared
                 .ledger
@@ -181,7 +182,7 @@ impl<L: Log + Clone, S: Ledger> Drop for Turn<L, S> {
 /// Delivers what was claimed for an endpoint, until nothing is left.
 async fn deliver<L: Log + Clone, S: Ledger>(mut turn: Turn<L, S>) {
     let shared = Arc::clone(&turn.shared);
-    let mut readers: Open<L> = HashMap::new();
+    let mut open: Open<L> = HashMap::new();
     while !shared.is_stopping() {
         let Some(endpoint) = shared.directory.endpoint(turn.endpoint) else {
             turn.is_unwanted();
@@ -190,15 +191,15 @@ async fn deliver<L: Log + Clone, S: Ledger>(mut turn: Turn<L, S>) {
         let lane = shared.lane(&endpoint);
         let is_paused = endpoint.takes() == Takes::Later;
         if is_paused || lane.state().gate.is_shut(std::time::Instant::now()) {
-            turn.hold_little(&mut readers, is_paused);
+            turn.hold_little(&mut open, is_paused);
         }
         if !turn.begin_more() {
             return;
         }
-        if turn.go_on(&lane, &mut readers).await {
+        if turn.go_on(&lane, &mut open).await {
             continue;
         }
-        for reader in readers.values_mut() {
+        for reader in open.values_mut() {
             reader.make_way(&shared, &lane);
         }
         rest(&shared, &lane).await;
@@ -241,12 +242,12 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
 
     /// The endpoint cannot be delivered to now: keeps what is under way, and one range to probe
     /// with where it is not paused.
-    fn hold_little(&mut self, readers: &mut Open<L>, is_paused: bool) {
+    fn hold_little(&mut self, open: &mut Open<L>, is_paused: bool) {
         let mut queue = match self.shared.taken_up.endpoints().get_mut(&self.endpoint) {
             Some(taken) => std::mem::take(&mut taken.queue),
             None => VecDeque::new(),
         };
-        let is_idle = |id: &RangeId| readers.get(id).is_none_or(RangeReader::is_idle);
+        let is_idle = |id: &RangeId| open.get(id).is_none_or(RangeReader::is_idle);
         let (idle, mut kept): (Vec<Begun>, Vec<Begun>) = std::mem::take(&mut self.begun)
             .into_iter()
             .partition(|begun| is_idle(&begun.range.id));
@@ -258,7 +259,7 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
         self.begun = kept;
         for begun in idle {
             // The next to claim it may get further before it comes back.
-            readers.remove(&begun.range.id);
+            open.remove(&begun.range.id);
             self.release(begun.range);
         }
         for (range, _) in queue {
@@ -293,14 +294,14 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
     }
 
     /// Goes on with each range; `false`: nothing could be done now.
-    async fn go_on(&mut self, lane: &Arc<Lane>, readers: &mut Open<L>) -> bool {
+    async fn go_on(&mut self, lane: &Arc<Lane>, open: &mut Open<L>) -> bool {
         let shared = &self.shared;
         let mut has_moved = false;
         let mut place = 0;
         while let Some(begun) = self.begun.get(place) {
             if self.is_left_to_lane(&begun.range) {
                 let range = self.begun.remove(place).range;
-                if let Some(reader) = readers.remove(&range.id) {
+                if let Some(reader) = open.remove(&range.id) {
                     reader.void();
                 }
                 has_moved = true;
@@ -316,11 +317,11 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
                 to: range.to,
                 life: *life,
             };
-            let step = step(shared, lane, readers, going).await;
+            let step = step(shared, lane, open, going).await;
             has_moved |= matches!(step, Step::Moved);
             let is_missing = matches!(step, Step::Missing { .. });
             begun.missing = if is_missing { begun.missing + 1 } else { 0 };
-            let reader = readers.get(&begun.range.id);
+            let reader = open.get(&begun.range.id);
             let is_done = reader.is_some_and(|reader| reader.is_done(begun.range.to));
             let has_vanished = begun.missing >= MISSING_CHECKS;
             if !is_done && !has_vanished && !matches!(step, Step::Left) {
@@ -328,7 +329,7 @@ impl<L: Log + Clone, S: Ledger> Turn<L, S> {
                 continue;
             }
             let range = self.begun.remove(place).range;
-            let reader = readers.remove(&range.id);
+            let reader = open.remove(&range.id);
             has_moved = true;
             match step {
                 Step::Left => shared.release(range.id),

@@ -14,15 +14,15 @@ use tracing::Instrument;
 
 use crate::driver::{Attempt, Courier, Delivery, Outcome};
 use crate::endpoint::Endpoint;
-use crate::hanging::Wanted;
+use crate::hanging::{Exhausted, Wanted};
 use crate::host::{Host, Visit};
 use crate::item::{Item, Turn};
 use crate::lane::order::Over;
-use crate::lane::{Lane, Next, PATIENCE};
+use crate::lane::{Lane, Next, PATIENCE, WorkerPermit};
 use crate::ledger::{Happened, Ledger};
 use crate::offer::NOT_NOW;
 use crate::outcome::{opened, settle};
-use crate::panics::{REST, caught};
+use crate::panics::{PANIC_REST, Panicked, caught};
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::trace;
@@ -40,20 +40,6 @@ pub fn webhook_id(notification: NotificationId, endpoint: EndpointId) -> String 
         notification.0.as_simple(),
         endpoint.0.as_simple()
     )
-}
-
-/// A worker, as its lane counts it.
-struct Employed {
-    lane: Arc<Lane>,
-    has_signed_off: bool,
-}
-
-impl Drop for Employed {
-    fn drop(&mut self) {
-        if !self.has_signed_off {
-            self.lane.state().lost_worker();
-        }
-    }
 }
 
 /// Counts a delivery that a worker has in hand, until what came of it is written down.
@@ -75,19 +61,23 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Begins a worker that the lane counts already.
-pub(crate) fn hire<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>, lane: &Arc<Lane>) {
-    let employed = Employed {
-        lane: Arc::clone(lane),
-        has_signed_off: false,
-    };
-    tokio::spawn(run(Arc::clone(shared), employed));
+/// Begins a worker, which the lane counts by its permit.
+pub(crate) fn hire<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    permit: WorkerPermit,
+) {
+    tokio::spawn(run(Arc::clone(shared), Arc::clone(lane), permit));
 }
 
-async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, mut employed: Employed) {
-    let lane = Arc::clone(&employed.lane);
+async fn run<L: Log + Clone, S: Ledger>(
+    shared: Arc<Shared<L, S>>,
+    lane: Arc<Lane>,
+    permit: WorkerPermit,
+) {
     let sleeper = Arc::new(Notify::new());
-    while let Err(panicked) = caught(work(&shared, &lane, &sleeper)).await {
+    let mut permit = Some(permit);
+    while let Err(panicked) = caught(work(&shared, &lane, &sleeper, &mut permit)).await {
         shared.panicked("worker", &panicked);
         // What it had in hand is owed since it was dropped. It may have been the probe.
         let turned = lane.state().panicked(&sleeper, Instant::now());
@@ -95,9 +85,8 @@ async fn run<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, S>>, mut employed:
             opened(&shared, &lane);
         }
         lane.ended.notify_one();
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(PANIC_REST).await;
     }
-    employed.has_signed_off = true;
 }
 
 /// What a worker delivers with.
@@ -127,7 +116,8 @@ impl Hand {
         lane: &Lane,
         (is_first, is_fresh): (bool, bool),
     ) -> Result<Option<Visit>, Instant> {
-        let Some(host) = self.host.as_ref().filter(|_| self.endpoint.is_active) else {
+        let host = self.host.as_ref();
+        let Some(host) = host.filter(|_| !self.endpoint.takes_nothing()) else {
             return Ok(None);
         };
         let now = Instant::now();
@@ -146,6 +136,7 @@ async fn work<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     sleeper: &Arc<Notify>,
+    permit: &mut Option<WorkerPermit>,
 ) {
     let mut hand: Option<Hand> = None;
     loop {
@@ -173,21 +164,14 @@ async fn work<L: Log + Clone, S: Ledger>(
             }
             Next::InTurn(at) => {
                 drop(under_way);
-                count(&shared.counters.account_waits, 1);
-                if let Some(account) = &endpoint.account_pace {
-                    account.tell();
-                }
-                // Nobody wakes it meanwhile, and the turn may be minutes away: what has changed by
-                // then, as an endpoint that is gone, is to be seen before. The turn stays its own.
-                let look_again = at.min(Instant::now() + LONGEST_NAP);
-                tokio::time::sleep_until(look_again.into()).await;
+                await_turn(shared, &endpoint, at).await;
                 continue;
             }
             Next::Sleep => {
                 drop(under_way);
                 let courier = hand.as_mut().map(|hand| &mut hand.courier);
                 if !is_woken(sleeper, courier).await {
-                    if lane.state().sign_off(sleeper) {
+                    if lane.state().sign_off(sleeper, permit) {
                         return;
                     }
                     // Somebody has woken it at the same time: that must not be taken for another
@@ -208,6 +192,18 @@ async fn work<L: Log + Clone, S: Ledger>(
         }
         hand = Some(with);
     }
+}
+
+/// Waits for the turn of an endpoint among those of its account, or for a part of that time.
+async fn await_turn<L, S>(shared: &Shared<L, S>, endpoint: &Endpoint, at: Instant) {
+    count(&shared.counters.account_waits, 1);
+    if let Some(account) = &endpoint.account_pace {
+        account.tell();
+    }
+    // Nobody wakes it meanwhile, and the turn may be minutes away: what has changed by then, as an
+    // endpoint that is gone, is to be seen before. The turn stays its own.
+    let look_again = at.min(Instant::now() + LONGEST_NAP);
+    tokio::time::sleep_until(look_again.into()).await;
 }
 
 /// Waits for something to do; `false`: there was nothing for long, or the connection is closed.
@@ -232,65 +228,20 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     mut item: Item,
     (visit, tried): (Option<Visit>, UnderWay<'_>),
 ) {
-    if !hand.endpoint.is_active {
+    if hand.endpoint.takes_nothing() {
         return discard(shared, lane, item);
     }
     item.for_each(|item| item.content.clone_from(&hand.endpoint.content));
-    let delivery = Delivery {
-        note: item.note.clone(),
-        id: webhook_id(item.notification.id, lane.id),
-        number: item.failures + 1,
-        notifications: item.together().map(Item::seen).collect(),
-        part: item.part,
-    };
     let span = trace::attempt(&item.span, lane.id, item.failures + 1);
-    let mut is_stuck = false;
-    let made = {
-        // The call is part of what is caught: a driver may panic before there is a future.
-        let delivering = caught(async { hand.courier.deliver(&delivery).await });
-        let delivering = delivering.instrument(span.clone());
-        let mut delivering = std::pin::pin!(delivering);
-        tokio::select! {
-            biased;
-            made = &mut delivering => made,
-            // Others are not kept waiting for it: it is owed, as long as it is under way.
-            () = tokio::time::sleep(PATIENCE) => {
-                let wanted = Wanted {
-                    account: &hand.endpoint.account,
-                    host: hand.host.as_ref().map(|host| &host.hanging),
-                    held: item.held.as_ref(),
-                };
-                let hangs = match shared.hanging.try_take(lane, &wanted) {
-                    Ok(hangs) => hangs,
-                    Err(exhausted) => return cut_off(shared, lane, item, exhausted),
-                };
-                drop(tried);
-                // Until what comes of it is written down: a stop waits for that.
-                item.hangs = Some(Box::new(hangs));
-                hand_over(shared, lane, &mut item);
-                let limit = shared.options.longest_attempt;
-                if let Ok(made) = tokio::time::timeout(limit, delivering).await {
-                    made
-                } else {
-                    is_stuck = true;
-                    let seconds = (PATIENCE + limit).as_secs();
-                    Ok(Attempt::failed(format!(
-                        "the driver has not ended its attempt within {seconds} s"
-                    )))
-                }
-            }
-        }
+    let mut tried = Some(tried);
+    let making = make(shared, lane, hand, &mut item, &mut tried);
+    let came = making.instrument(span.clone()).await;
+    let Came { made, is_stuck } = match came {
+        Ok(came) => came,
+        Err(exhausted) => return cut_off(shared, lane, item, exhausted),
     };
     if let (Some(visit), Ok(made)) = (visit, &made) {
-        match (&made.answer, &made.outcome) {
-            (None, Outcome::Failed { .. }) => visit.failed(lane.id, Instant::now()),
-            // The host was asked nothing.
-            (_, Outcome::NotMade { .. }) => drop(visit),
-            _ => {
-                lane.is_cut_off.store(false, Ordering::Release);
-                visit.answered();
-            }
-        }
+        tell_host(lane, visit, made);
     }
     if is_stuck || made.is_err() {
         // Nothing is known of what it has kept open.
@@ -303,6 +254,76 @@ async fn attempt<L: Log + Clone, S: Ledger>(
     trace::tried(&span, &made);
     let made_at = Arc::clone(&hand.endpoint);
     settle(shared, lane, item, made, &made_at);
+}
+
+/// What came of an attempt.
+struct Came {
+    made: Result<Attempt, Panicked>,
+    /// Whether the driver has not ended it.
+    is_stuck: bool,
+}
+
+/// Has the driver make an attempt. One that takes longer than a moment is owed while it is under
+/// way, and is `tried` no more; it is given up where too many take as long.
+async fn make<L: Log + Clone, S: Ledger>(
+    shared: &Arc<Shared<L, S>>,
+    lane: &Arc<Lane>,
+    hand: &mut Hand,
+    item: &mut Item,
+    tried: &mut Option<UnderWay<'_>>,
+) -> Result<Came, Exhausted> {
+    let delivery = Delivery {
+        note: item.note.clone(),
+        id: webhook_id(item.notification.id, lane.id),
+        number: item.failures + 1,
+        notifications: item.together().map(Item::seen).collect(),
+        part: item.part,
+    };
+    // The call is part of what is caught: a driver may panic before there is a future.
+    let delivering = caught(async { hand.courier.deliver(&delivery).await });
+    let mut delivering = std::pin::pin!(delivering);
+    tokio::select! {
+        biased;
+        made = &mut delivering => {
+            let is_stuck = false;
+            return Ok(Came { made, is_stuck });
+        }
+        // Others are not kept waiting for it.
+        () = tokio::time::sleep(PATIENCE) => {}
+    }
+    let wanted = Wanted {
+        account: &hand.endpoint.account,
+        host: hand.host.as_ref().map(|host| &host.hanging),
+        held: item.held.as_ref(),
+    };
+    let hangs = shared.hanging.try_take(lane, &wanted)?;
+    *tried = None;
+    // Until what comes of it is written down: a stop waits for that.
+    item.hangs = Some(Box::new(hangs));
+    hand_over(shared, lane, item);
+    let limit = shared.options.longest_attempt;
+    let ended = tokio::time::timeout(limit, delivering).await;
+    let is_stuck = ended.is_err();
+    let made = ended.unwrap_or_else(|_| {
+        let seconds = (PATIENCE + limit).as_secs();
+        Ok(Attempt::failed(format!(
+            "the driver has not ended its attempt within {seconds} s"
+        )))
+    });
+    Ok(Came { made, is_stuck })
+}
+
+/// Notes what an attempt says about its host.
+fn tell_host(lane: &Lane, visit: Visit, made: &Attempt) {
+    match (&made.answer, &made.outcome) {
+        (None, Outcome::Failed { .. }) => visit.failed(lane.id, Instant::now()),
+        // The host was asked nothing.
+        (_, Outcome::NotMade { .. }) => drop(visit),
+        _ => {
+            lane.is_cut_off.store(false, Ordering::Release);
+            visit.answered();
+        }
+    }
 }
 
 /// The endpoint was disabled while this waited.

@@ -27,7 +27,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::guard::{Addresses, GuardError};
 use crate::tls;
-use sockets::{AccountSockets, Place};
+use sockets::{AccountSockets, SocketPermit};
 use status_line::{Noting, StatusLine};
 
 pub use connect::{ConnectError, Tried};
@@ -92,7 +92,7 @@ pub struct Connection {
     line: Arc<StatusLine>,
     is_over: bool,
     was_used: bool,
-    _place: Place,
+    _place: SocketPermit,
 }
 
 /// An answer; its body is still to be read.
@@ -107,8 +107,8 @@ pub struct Answer {
 pub(crate) async fn stream(
     addresses: &Addresses,
     origin: &Origin,
-    (place, sockets): (Place, &AccountSockets),
-) -> Result<(Box<dyn Stream>, Place), HttpError> {
+    (place, sockets): (SocketPermit, &AccountSockets),
+) -> Result<(Box<dyn Stream>, SocketPermit), HttpError> {
     let more = || sockets.try_place();
     let connected = connect::connect(addresses, place, more).await;
     let (tcp, place) = connected.inspect_err(|error| {
@@ -149,7 +149,7 @@ impl Connection {
     pub async fn open(
         addresses: &Addresses,
         origin: &Origin,
-        places: (Place, &AccountSockets),
+        places: (SocketPermit, &AccountSockets),
     ) -> Result<Self, HttpError> {
         Self::open_with(addresses, origin, places, HeaderNames::InLowerCase).await
     }
@@ -158,7 +158,7 @@ impl Connection {
     pub async fn open_with(
         addresses: &Addresses,
         origin: &Origin,
-        (place, sockets): (Place, &AccountSockets),
+        (place, sockets): (SocketPermit, &AccountSockets),
         names: HeaderNames,
     ) -> Result<Self, HttpError> {
         let (stream, place) = stream(addresses, origin, (place, sockets)).await?;

@@ -82,7 +82,7 @@ constants! {
         "Most deliveries of a dispatcher that are under way or wait";
     CONCURRENCY = 16 "deliveries", Decided "[dispatch] concurrency",
         "Most deliveries of a dispatcher to one endpoint at a time";
-    BATCHES = 50 "per second", Decided "GATHER of crates/dispatch/src/recording.rs: 20 ms",
+    BATCHES = 50 "per second", Decided "HAPPENED_GATHER_TIME of crates/dispatch/src/recording.rs: 20 ms",
         "Most transactions of a dispatcher that write down what has happened";
     ALIVE = 5 "s", Decided "ALIVE of crates/dispatch/src/heartbeat.rs",
         "Time after its last heartbeat until what a dispatcher has claimed is free";

@@ -33,6 +33,11 @@ impl Endpoint {
             (true, false) => Takes::Now,
         }
     }
+
+    /// Whether what is for the endpoint is dropped.
+    pub(crate) fn takes_nothing(&self) -> bool {
+        self.takes() == Takes::Nothing
+    }
 }
 
 /// How long an endpoint may miss its turn and still have it: timers are late on a busy machine.
@@ -103,7 +108,7 @@ impl Gate {
     /// Opens the gate for good, because the endpoint is gone: what waits for it is discarded
     /// behind it. `true`: that is news.
     pub(crate) fn discard(&mut self, now: Instant) -> bool {
-        let is_news = self.endpoint.is_active || self.is_shut(now);
+        let is_news = !self.endpoint.takes_nothing() || self.is_shut(now);
         if is_news {
             let mut gone = Endpoint::clone(&self.endpoint);
             (gone.is_active, gone.is_paused) = (false, false);
@@ -159,7 +164,7 @@ impl Gate {
         if self.is_shut(now) {
             return Err(Shut::Closed);
         }
-        if !self.endpoint.is_active {
+        if self.endpoint.takes_nothing() {
             return Ok(());
         }
         if self.endpoint.rate_limit.is_some() {

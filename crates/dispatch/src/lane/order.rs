@@ -45,7 +45,7 @@ use crate::item::Item;
 use crate::ledger::{KeyPlace, TopicPartition};
 use assembling::Ends;
 use assembling::open::Open;
-use owes::Owes;
+use owes::{Owes, Unrecorded};
 
 /// Most deliveries that wait in the line of one key: more of it are owed, so that a key of which
 /// very much comes at once takes no memory of others.
@@ -95,6 +95,8 @@ pub(crate) enum Entered {
 pub(crate) struct Joining {
     pub(crate) item: Item,
     pub(crate) due: Due,
+    /// For one of a key. Dropped behind the delivery, which the recorder has by then.
+    _unrecorded: Option<Unrecorded>,
 }
 
 /// When a delivery is due that is owed instead of waiting here.
@@ -130,10 +132,13 @@ impl Line {
         let owes = self.owes.get_or_insert_default();
         let is_behind = owes.has_rows || (self.is_busy && self.is_row);
         owes.has_rows = true;
-        owes.unrecorded += 1;
         owes.note = note;
-        let due = if is_behind { Due::Behind } else { Due::Now };
-        Joining { item, due }
+        let unrecorded = owes.begin_recording(item.recorder());
+        Joining {
+            item,
+            due: if is_behind { Due::Behind } else { Due::Now },
+            _unrecorded: Some(unrecorded),
+        }
     }
 
     /// Takes some of what waits out.
@@ -247,7 +252,7 @@ impl Order {
         self.notes += 1;
         let owes = line.owes.get_or_insert_default();
         owes.has_rows |= over == Over::Owed;
-        owes.batch = owes.batch.max(batch);
+        owes.wait_for(batch);
         owes.note = self.notes;
         (line.is_busy, line.is_row) = (false, false);
         (None, self.empty_line(place))
@@ -284,7 +289,11 @@ impl Order {
     /// A delivery that is in the queue is owed instead, with what waits behind it.
     pub(crate) fn leave(&mut self, item: Item, due: Due) -> Vec<Joining> {
         let Some(place) = item.order.clone() else {
-            return vec![Joining { item, due }];
+            return vec![Joining {
+                item,
+                due,
+                _unrecorded: None,
+            }];
         };
         let line = self.lines.entry(place.key).or_default();
         (line.is_busy, line.is_row, line.cut_off) = (false, false, None);

@@ -50,14 +50,17 @@ fn missed(state: &mut State, stretches: &[Stretch]) -> Vec<(u64, u64)> {
 
 #[test]
 fn only_a_lane_that_is_behind_need_not_be_asked() {
-    let mut missed = Missed::default();
+    let (mut missed, all) = (Missed::default(), AllMissed::default());
     let of = of();
     let other = TopicPartition {
         partition: 1,
         ..of.clone()
     };
     assert_eq!(missed.note(&of, 5), Noted::No);
-    missed.is_open = true;
+    assert!(!all.is_any_open());
+    missed.open(&all);
+    missed.open(&all);
+    assert!(all.is_any_open());
     assert_eq!(missed.note(&of, 5), Noted::Yes { is_first: true });
     assert_eq!(missed.note(&other, 2), Noted::Yes { is_first: false });
     assert_eq!(missed.note(&of, 9), Noted::Yes { is_first: false });
@@ -70,6 +73,35 @@ fn only_a_lane_that_is_behind_need_not_be_asked() {
         .map(|one| (one.first, one.last, one.records))
         .collect();
     assert_eq!(stretches, [(5, 9, 2), (2, 2, 1)]);
+    assert!(!missed.close_if_empty() && all.is_any_open());
+    missed.close();
+    assert!(!all.is_any_open());
+}
+
+#[test]
+fn what_a_thread_does_not_come_to_an_end_with_is_missed_as_before() {
+    let endpoint = Endpoint::new(EndpointId(Uuid::nil()), "1".into(), nowhere());
+    let lane = Arc::new(Lane::new(Arc::new(endpoint), Share::alone()));
+    let all = AllMissed::default();
+    let offsets = || {
+        let missed = lane.missed.lock();
+        let offsets = missed.stretches.iter();
+        offsets.map(|one| one.first).collect::<Vec<_>>()
+    };
+    lane.missed.lock().open(&all);
+    lane.missed.lock().note(&of(), 3);
+    let deferring = Deferring::begin(&lane);
+    assert_eq!(deferring.stretches(), [stretch(3, 3)]);
+    assert!(offsets().is_empty());
+    lane.missed.lock().note(&of(), 8);
+    assert!(deferring.is_alone() && !Deferring::begin(&lane).is_alone());
+    assert!(!lane.missed.lock().close_if_empty());
+    drop(deferring);
+    assert_eq!(offsets(), [3, 8]);
+    let deferring = Deferring::begin(&lane);
+    assert!(deferring.is_alone());
+    deferring.done();
+    assert!(lane.missed.lock().close_if_empty() && !all.is_any_open());
 }
 
 #[test]

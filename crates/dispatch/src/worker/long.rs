@@ -84,7 +84,7 @@ pub(super) fn hand_over<L: Log + Clone, S: Ledger>(
     });
     if let Some(place) = &item.order {
         let joins = lane.state().order.hangs(place);
-        shared.join(lane, joins, Duration::ZERO);
+        shared.join(joins, Duration::ZERO);
     }
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::sink::Sink;
 use crate::world::{World, endpoint, notification_of, until, until_taken};
 
-fn filter(number: u128, account: &str, condition: &Arc<Condition>) -> Filter {
+pub(crate) fn filter(number: u128, account: &str, condition: &Arc<Condition>) -> Filter {
     Filter {
         endpoint: EndpointId(Uuid::from_u128(number)),
         account: account.into(),
@@ -27,7 +27,7 @@ fn filter(number: u128, account: &str, condition: &Arc<Condition>) -> Filter {
     }
 }
 
-fn condition(text: &str) -> Arc<Condition> {
+pub(crate) fn condition(text: &str) -> Arc<Condition> {
     Arc::new(Condition::new(text).expect("a condition"))
 }
 
@@ -43,7 +43,7 @@ fn put(world: &World, numbers: std::ops::Range<u128>, sink: &Sink, of: (&str, &A
 }
 
 /// A message with a list of so many items.
-fn list(items: usize) -> String {
+pub(crate) fn list(items: usize) -> String {
     format!(r#"{{"l":[{}]}}"#, vec!["1"; items].join(","))
 }
 

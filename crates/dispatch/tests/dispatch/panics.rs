@@ -1,9 +1,12 @@
 //! Panics in every part of the dispatcher: nothing is lost, nothing stands still, and each is
 //! counted.
 
+mod parts;
+
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use dovecast_log::embedded::{Embedded, EmbeddedConsumer, EmbeddedReader};
 use dovecast_log::{
@@ -42,12 +45,39 @@ impl Mine {
 
 /// Follows the dispatcher's spans and events, and panics at one of them: there is one in each of
 /// its parts.
+#[derive(Clone)]
 struct Trap {
+    /// What an event says, level and module of an event, the name of a span, or that and the name
+    /// of a field.
     at: &'static str,
     mine: Mine,
+    /// Parts of the dispatcher that have said of themselves that they have panicked.
+    caught: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Trap {
+    fn at(at: &'static str) -> Self {
+        Self {
+            at,
+            mine: Mine::default(),
+            caught: Arc::default(),
+        }
+    }
+
+    /// Whether a part has panicked.
+    fn has_caught(&self, part: &str) -> bool {
+        self.caught.lock().expect("not poisoned").contains(part)
+    }
 }
 
 impl Visit for Trap {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "part" {
+            let mut caught = self.caught.lock().expect("not poisoned");
+            caught.insert(value.to_owned());
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" && format!("{value:?}") == self.at {
             self.mine.step_on();
@@ -61,7 +91,10 @@ impl Subscriber for Trap {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        if span.metadata().name() == self.at {
+        let metadata = span.metadata();
+        let name = metadata.name();
+        let mut fields = metadata.fields().iter();
+        if name == self.at || fields.any(|field| self.at == format!("{name} {}", field.name())) {
             self.mine.step_on();
         }
         Id::from_u64(1)
@@ -72,10 +105,11 @@ impl Subscriber for Trap {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut Self {
-            at: self.at,
-            mine: self.mine.clone(),
-        });
+        let metadata = event.metadata();
+        if self.at == format!("{} {}", metadata.level(), metadata.target()) {
+            self.mine.step_on();
+        }
+        event.record(&mut self.clone());
     }
 
     fn enter(&self, _: &Id) {}
@@ -111,11 +145,9 @@ async fn check(at: &'static str) {
     down.answer(Answer { status: 503, ..OK });
     world.put(1, &up, |_| {});
     world.put(2, &down, |_| {});
-    let mine = Mine::default();
-    let runtime = runtime(Trap {
-        at,
-        mine: mine.clone(),
-    });
+    let trap = Trap::at(at);
+    let mine = trap.mine.clone();
+    let runtime = runtime(trap);
     {
         let _entered = runtime.enter();
         world.start();
@@ -144,7 +176,7 @@ async fn check(at: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_panic_in_the_feed_costs_a_record_and_stops_no_partition() {
+async fn a_panic_while_the_log_is_read_costs_a_record_and_stops_no_partition() {
     check("notification").await;
     check("matched").await;
 }

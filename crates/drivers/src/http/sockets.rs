@@ -44,7 +44,7 @@ pub struct AccountSockets {
 }
 
 /// Place of one connection; free again when it is dropped.
-pub struct Place {
+pub struct SocketPermit {
     _of_account: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
@@ -101,20 +101,20 @@ impl Sockets {
 
 impl AccountSockets {
     /// A place for a connection, as soon as there is one.
-    pub async fn place(&self) -> Place {
+    pub async fn place(&self) -> SocketPermit {
         if let Some(place) = self.try_place() {
             return place;
         }
         self.sockets.waits.fetch_add(1, Ordering::Relaxed);
-        Place {
+        SocketPermit {
             _of_account: self.account.take().await,
             _of_all: self.sockets.all.take().await,
         }
     }
 
     /// A place for a connection, if there is one.
-    pub fn try_place(&self) -> Option<Place> {
-        Some(Place {
+    pub fn try_place(&self) -> Option<SocketPermit> {
+        Some(SocketPermit {
             _of_account: self.account.try_take()?,
             _of_all: self.sockets.all.try_take()?,
         })
@@ -210,7 +210,7 @@ mod tests {
         let sockets = Sockets::new(8);
         let (one, other) = (Arc::from("1"), Arc::from("2"));
         let first = sockets.of_account(&one);
-        let places: Vec<Place> = std::iter::from_fn(|| first.try_place()).collect();
+        let places: Vec<SocketPermit> = std::iter::from_fn(|| first.try_place()).collect();
         assert_eq!(places.len(), 2);
         assert!(sockets.of_account(&one).try_place().is_none());
         assert!(sockets.of_account(&other).try_place().is_some());

@@ -25,7 +25,7 @@ const NONE: u32 = 13;
 /// Places in the head of an interim answer: in a line, at the beginning of one, behind the head.
 const LINE: u32 = 14;
 const NEXT_LINE: u32 = 15;
-const AGAIN: u32 = 16;
+const NEXT_HEAD: u32 = 16;
 /// Bits of the code; the place is above them.
 const CODE_BITS: u32 = 16;
 
@@ -60,12 +60,12 @@ impl StatusLine {
             (place, code) = match (place, *byte) {
                 (END, _) if code >= 200 => break,
                 (NONE, _) => break,
-                (NEXT_LINE, b'\n') => (AGAIN, 0),
+                (NEXT_LINE, b'\n') => (NEXT_HEAD, 0),
                 (END | LINE, b'\n') | (NEXT_LINE, b'\r') => (NEXT_LINE, code),
                 (END | LINE | NEXT_LINE, _) => (LINE, code),
                 // What some send behind the body of the answer before (RFC 9112, 2.2).
-                (0 | AGAIN, b'\r' | b'\n') => (place, 0),
-                (AGAIN, byte) if BEGINNING[0] == byte => (1, 0),
+                (0 | NEXT_HEAD, b'\r' | b'\n') => (place, 0),
+                (NEXT_HEAD, byte) if BEGINNING[0] == byte => (1, 0),
                 (VERSION, b'0'..=b'9') => (BLANK, 0),
                 // Some send more than one blank.
                 (BLANK | CODE, b' ') => (CODE, 0),

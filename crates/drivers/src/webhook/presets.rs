@@ -18,7 +18,7 @@ pub struct Preset {
     /// Name of the service.
     pub title: &'static str,
     /// Where it is; empty: wherever its operator runs it.
-    pub places: &'static [Place],
+    pub places: &'static [ServiceUrl],
     /// Type of the body.
     pub content_type: &'static str,
     /// Makes the body.
@@ -37,7 +37,7 @@ pub struct Preset {
 
 /// Where a service is.
 #[derive(Debug)]
-pub struct Place {
+pub struct ServiceUrl {
     /// Host of the service; `*.` at the beginning stands for any names before the rest.
     pub host: &'static str,
     /// What the path begins with; or behind a `*`, ends with.
@@ -128,7 +128,7 @@ impl Preset {
             || self.places.iter().any(|place| place.is_of(url))
             || also_at.iter().any(|prefix| begins_with(url, prefix));
         if !is_there {
-            let places: Vec<_> = self.places.iter().map(Place::shown).collect();
+            let places: Vec<_> = self.places.iter().map(ServiceUrl::shown).collect();
             return Err(PresetError::Place {
                 title: self.title,
                 places: places.join(" or "),
@@ -162,7 +162,7 @@ fn begins_with(url: &Url, prefix: &Url) -> bool {
     url.origin() == prefix.origin() && url.path().starts_with(prefix.path())
 }
 
-impl Place {
+impl ServiceUrl {
     fn is_of(&self, url: &Url) -> bool {
         let Some(host) = url.host_str() else {
             return false;

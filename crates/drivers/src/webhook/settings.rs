@@ -33,6 +33,10 @@ const PRESET: &str = "preset";
 const TEMPLATE: &str = "template";
 const CONTENT_TYPE: &str = "content_type";
 const PARAMETERS: &str = "parameters";
+/// Settings that are shown.
+const OPEN_KEYS: &[&str] = &[URL, TIMEOUT, SERVER_CA, PRESET, TEMPLATE, CONTENT_TYPE];
+/// Settings that are sealed; the URL is so where it has a user or a password.
+const SECRET_KEYS: &[&str] = &[SIGNING_SECRETS, HEADERS, AUTHORIZATION, PARAMETERS, URL];
 
 /// The driver `webhook`.
 pub struct WebhookDriver {
@@ -97,11 +101,12 @@ impl Driver for WebhookDriver {
         Self::NAME
     }
 
+    fn secret_keys(&self) -> &'static [&'static str] {
+        SECRET_KEYS
+    }
+
     fn target(&self, settings: &Settings<'_>) -> Result<Arc<dyn Target>, SettingsError> {
-        settings.known(
-            &[URL, TIMEOUT, SERVER_CA, PRESET, TEMPLATE, CONTENT_TYPE],
-            &[SIGNING_SECRETS, HEADERS, AUTHORIZATION, PARAMETERS, URL],
-        )?;
+        settings.known(OPEN_KEYS, self.secret_keys())?;
         let options = WebhookOptions {
             url: url(settings)?.to_owned(),
             headers: own_headers(settings.secret)?,

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use super::writer::{Command, Writer};
 use crate::LogError;

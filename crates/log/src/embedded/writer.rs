@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::additions::{Additions, write_mark, write_positions};
 use super::pool::Pool;
@@ -26,7 +26,7 @@ use super::store::{Store, StoreError};
 use super::together::Gathering;
 use super::topics::Topics;
 use super::window::Window;
-use super::{EmbeddedOptions, Mark, load, partition, retention, salvage};
+use super::{EmbeddedOptions, load, marks, partition, retention, salvage};
 use crate::{Appended, LineLimit, LogError, NewRecord, Refusal};
 
 use checkpoint::Truncation;

@@ -27,7 +27,7 @@ pub struct PushUser {
 }
 
 /// Context and user of a person, in the order in which people expect numbers.
-type Place = (NumberFirst, NumberFirst);
+type SortKey = (NumberFirst, NumberFirst);
 
 /// A text that is sorted as a number where it is one, before all others.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,7 +141,7 @@ impl MailPush {
     }
 }
 
-fn place(person: &Person) -> Place {
+fn place(person: &Person) -> SortKey {
     (
         NumberFirst::of(&person.context),
         NumberFirst::of(&person.user),

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use uuid::Uuid;
 
-use self::place::{Connection, Place};
+use self::place::{Connection, ServerAddress};
 use super::json::{self, Damaged, Line};
 use crate::cli::Begin;
 use crate::config::Config;
@@ -43,12 +43,12 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 const MAX_FAILURE_BYTES: usize = 64 * 1024;
 
 /// A running server.
-pub(crate) struct Client(Place);
+pub(crate) struct Client(ServerAddress);
 
 impl Client {
     /// The server of this configuration; connects at the first request.
     pub(crate) fn new(config: &Config) -> Self {
-        Self(Place::Socket {
+        Self(ServerAddress::Socket {
             path: config.control_socket(),
             is_found: config.control.is_found,
         })
@@ -56,7 +56,7 @@ impl Client {
 
     /// Another server, for what `pushusers` asks.
     pub(crate) fn over_http(place: HttpPlace) -> Self {
-        Self(Place::Http(place))
+        Self(ServerAddress::Http(place))
     }
 
     pub(crate) async fn topics(&self) -> Result<Vec<TopicStatus>> {
@@ -223,15 +223,15 @@ impl Client {
     /// The socket, or host and port.
     fn name(&self) -> String {
         match &self.0 {
-            Place::Socket { path, .. } => path.display().to_string(),
-            Place::Http(place) => place.authority(),
+            ServerAddress::Socket { path, .. } => path.display().to_string(),
+            ServerAddress::Http(place) => place.authority(),
         }
     }
 
     async fn connect(&self) -> Result<Box<dyn Connection>> {
         let (path, is_found) = match &self.0 {
-            Place::Http(place) => return place.connect().await,
-            Place::Socket { path, is_found } => (path, *is_found),
+            ServerAddress::Http(place) => return place.connect().await,
+            ServerAddress::Socket { path, is_found } => (path, *is_found),
         };
         let connected = UnixStream::connect(path).await;
         let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
@@ -268,8 +268,8 @@ impl Client {
             .method(method)
             .header("content-type", "application/json");
         request = match &self.0 {
-            Place::Socket { .. } => request.uri(path).header("host", "dovecast"),
-            Place::Http(place) => request
+            ServerAddress::Socket { .. } => request.uri(path).header("host", "dovecast"),
+            ServerAddress::Http(place) => request
                 .uri(HttpPlace::path(path))
                 .header("host", place.authority())
                 .header("authorization", &place.authorization),

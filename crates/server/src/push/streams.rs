@@ -39,7 +39,7 @@ use super::PushApi;
 use super::counters::{Count, Counters};
 use catch_up::CatchUp;
 pub(crate) use catch_up::Patience;
-use feed::Feed;
+use feed::EventFeed;
 use hub::{Hub, NoPlace};
 use outlet::Outlet;
 use socket_io::Polls;
@@ -97,7 +97,7 @@ impl Streams {
         topics: &[String],
         account: &EventAccount,
     ) {
-        let feed = Feed {
+        let feed = EventFeed {
             hub: Arc::clone(&self.0.hub),
             counters: Arc::clone(&self.0.counters),
             account: account.clone(),

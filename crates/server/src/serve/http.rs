@@ -36,7 +36,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::Stopping;
 use limits::{Limits, Times};
 pub(crate) use places::network;
-use places::{Place, Places};
+use places::{ConnectionPermit, Places};
 use progress::Progress;
 use stats::{HttpStats, Slow};
 use stream::Stream;
@@ -186,7 +186,7 @@ fn tell(ended: Result<(), JoinError>) {
 }
 
 /// One connection. What goes wrong on it is the client's business, but for being counted.
-async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, place: Place) {
+async fn answer(shared: Shared, stream: TcpStream, peer: SocketAddr, place: ConnectionPermit) {
     let _counted = shared.is_counted.then(|| shared.stats.connected());
     let router = TowerToHyperService::new(shared.router);
     let progress = Arc::<Progress>::default();

@@ -18,7 +18,7 @@ use crate::{builder, post, send};
 
 const NAME: &str = "several.example";
 /// In the order in which the system sorts them (RFC 6724, rule 9): connections come from the first.
-const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// An endpoint of the account of a token that gets everything; its id.

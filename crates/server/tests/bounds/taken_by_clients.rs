@@ -90,12 +90,12 @@ fn heads_that_do_not_end_take_what_a_head_may_have() -> Result<()> {
             "GET /healthz HTTP/1.1\r\nhost: a\r\nx: {}",
             "y".repeat(bytes)
         );
-        let mut held = Vec::new();
+        let mut streams = Vec::new();
         for _ in 0..HEADS {
             let mut stream = TcpStream::connect(address)?;
             // Of a long one the server has had enough before it is sent.
             stream.write_all(head.as_bytes()).ok();
-            held.push(stream);
+            streams.push(stream);
         }
         let kept = f64::from(kept);
         server.metric_is("dovecast_http_connections", |open| {

@@ -41,7 +41,7 @@ pub struct HeardOn {
 }
 
 /// Context and user of a person.
-type Place = (Arc<str>, Arc<str>);
+type LeaseKey = (Arc<str>, Arc<str>);
 
 const BEAT: &str = "INSERT INTO push_node (id, alive_until_ms) VALUES ($1, $2) \
     ON CONFLICT (id) DO UPDATE SET alive_until_ms = excluded.alive_until_ms";
@@ -158,7 +158,8 @@ impl Store {
 
     /// Leases what no node that lives has leased; what was taken.
     pub async fn take_leases(&self, persons: &[Person]) -> Result<Vec<Lease>> {
-        let place = |one: &Person| -> Place { (Arc::clone(&one.context), Arc::clone(&one.user)) };
+        let place =
+            |one: &Person| -> LeaseKey { (Arc::clone(&one.context), Arc::clone(&one.user)) };
         // In one order on all nodes, so that none waits for another that waits for it; each once,
         // as a statement may not change a row twice.
         let persons: BTreeMap<_, &Person> = persons.iter().map(|one| (place(one), one)).collect();
@@ -309,7 +310,7 @@ fn leased(found: &AnyRow) -> Result<(Person, String)> {
 }
 
 /// Whose lease a row is, and its number.
-fn fence(found: &AnyRow) -> Result<(Place, i64)> {
+fn fence(found: &AnyRow) -> Result<(LeaseKey, i64)> {
     let context = row::text(found, "context")?.into();
     let user = row::text(found, "user_name")?.into();
     Ok(((context, user), row::number(found, "fence")?))

@@ -4,21 +4,39 @@
 //! What joins it is written some time later, so what the ledger says about a key counts only when
 //! everything that was noted of the key had been written before it was asked.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
 use dovecast_notification::OrderKey;
 
 use super::{Line, Order};
+use crate::recorder::Recorder;
 
 /// What the ledger owes of a key, besides what is here.
 #[derive(Debug, Default)]
 pub(super) struct Owes {
     /// Whether deliveries are owed; else only something has still to be written.
     pub(super) has_rows: bool,
-    /// Deliveries that are about to be given to the recorder.
-    pub(super) unrecorded: u32,
-    /// The batch of the recorder with which everything is written.
-    pub(super) batch: u64,
+    unwritten: Arc<Unwritten>,
     /// Changes when anything is noted of it.
     pub(super) note: u64,
+}
+
+/// What has still to be written of a key.
+#[derive(Debug, Default)]
+struct Unwritten {
+    /// Deliveries that are about to be given to the recorder.
+    unrecorded: AtomicUsize,
+    /// The batch of the recorder with which everything else is written.
+    batch: AtomicU64,
+}
+
+/// Counts a delivery that joins what is owed until the recorder has it, and this is dropped. One
+/// that is dropped by a panic is with the recorder, too (`Drop` of `Item`).
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    unwritten: Arc<Unwritten>,
+    recorder: Arc<Recorder>,
 }
 
 /// A key that owes something, at a moment.
@@ -29,8 +47,35 @@ pub(crate) struct Owing {
 }
 
 impl Owes {
+    /// Whether everything is written, where so many batches are.
     pub(super) fn is_written(&self, written: u64) -> bool {
-        self.unrecorded == 0 && self.batch <= written
+        // In this order: a delivery counts until the batch of it is known.
+        self.unwritten.unrecorded.load(Ordering::Acquire) == 0
+            && self.unwritten.batch.load(Ordering::Acquire) <= written
+    }
+
+    /// Something more of the key is written with this batch at the latest.
+    pub(super) fn wait_for(&self, batch: u64) {
+        self.unwritten.batch.fetch_max(batch, Ordering::AcqRel);
+    }
+
+    /// A delivery is about to be given to the recorder.
+    pub(super) fn begin_recording(&self, recorder: &Arc<Recorder>) -> Unrecorded {
+        self.unwritten.unrecorded.fetch_add(1, Ordering::AcqRel);
+        Unrecorded {
+            unwritten: Arc::clone(&self.unwritten),
+            recorder: Arc::clone(recorder),
+        }
+    }
+}
+
+impl Drop for Unrecorded {
+    fn drop(&mut self) {
+        let batch = self.recorder.batch();
+        self.unwritten.batch.fetch_max(batch, Ordering::AcqRel);
+        self.unwritten.unrecorded.fetch_sub(1, Ordering::AcqRel);
+        // The batch may be one of nothing.
+        self.recorder.news.notify_one();
     }
 }
 
@@ -67,17 +112,6 @@ impl Order {
         }
     }
 
-    /// Deliveries that have joined what is owed are with the recorder, which writes them with this
-    /// batch at the latest.
-    pub(crate) fn joined(&mut self, key: OrderKey, deliveries: u32, batch: u64) {
-        if let Some(line) = self.lines.get_mut(&key)
-            && let Some(owes) = &mut line.owes
-        {
-            owes.unrecorded = owes.unrecorded.saturating_sub(deliveries);
-            owes.batch = owes.batch.max(batch);
-        }
-    }
-
     /// Keys that owe something of which all is written, and of which nothing is here.
     pub(crate) fn owing(&self, written: u64) -> Vec<Owing> {
         let owing = |(key, line): (&OrderKey, &Line)| {
@@ -106,5 +140,34 @@ impl Order {
                 self.lines.remove(&owing.key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::assembling::Ends;
+    use super::super::tests::{item, place};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::lane::order::Entered;
+
+    #[test]
+    fn a_key_waits_for_what_was_dropped_before_it_has_joined_until_that_is_written() {
+        let recorder = Arc::new(Recorder::new(&Clock::default()));
+        let mut order = Order::default();
+        let key = place(1, 0).key;
+        order.hold(key);
+        let newer = item(&recorder, place(1, 1), false);
+        let Entered::Joins(joining) = order.enter(newer, 0, Ends::Awaited) else {
+            panic!("something is owed");
+        };
+        assert!(
+            !order.accepts(key, u64::MAX),
+            "the recorder does not have it"
+        );
+        // As by a panic.
+        drop(joining);
+        let batch = recorder.batch();
+        assert!(!order.accepts(key, batch - 1) && order.accepts(key, batch));
     }
 }

@@ -125,7 +125,7 @@ fn behind_a_dead_letter_a_key_goes_on_when_that_is_written() {
             None
         }
         Entered::Waits => panic!("nothing is under way"),
-        Entered::Joins(Joining { item, due }) => {
+        Entered::Joins(Joining { item, due, .. }) => {
             item.abandon();
             Some(due)
         }
@@ -273,11 +273,10 @@ impl Model {
     }
 
     fn join(&mut self, joins: Vec<Joining>) {
-        for Joining { item, due } in joins {
+        for Joining { item, due, .. } in joins {
             let place = item.order.as_deref().cloned().expect("a place");
             let due_ms = if due == Due::Behind { BEHIND } else { 0 };
             self.unwritten.push((place.clone(), Some(due_ms)));
-            self.order.joined(place.key, 1, self.batch + 1);
             item.abandon();
         }
     }
@@ -285,6 +284,9 @@ impl Model {
     /// As the store does it: what is there stays due as it is, but for what is given back.
     fn write(&mut self) {
         self.batch += 1;
+        // What joins what is owed from now on is written with the next one.
+        drop(self.recorder.take(0));
+        self.recorder.wrote_taken();
         for (place, due_ms) in std::mem::take(&mut self.unwritten) {
             let rows = self.rows.entry(place.key).or_default();
             match due_ms {

@@ -8,7 +8,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{Credentials, Parameter, Place, Preset};
+use super::{Credentials, Parameter, Preset, ServiceUrl};
 use crate::webhook::verdict::{self, Success};
 
 pub(super) const fn required(name: &'static str) -> Parameter {
@@ -34,11 +34,11 @@ pub static PRESETS: [Preset; 12] = [
         name: "discord",
         title: "Discord",
         places: &[
-            Place {
+            ServiceUrl {
                 host: "discord.com",
                 path: "/api/webhooks/",
             },
-            Place {
+            ServiceUrl {
                 host: "discordapp.com",
                 path: "/api/webhooks/",
             },
@@ -54,7 +54,7 @@ pub static PRESETS: [Preset; 12] = [
     Preset {
         name: "google-chat",
         title: "Google Chat",
-        places: &[Place {
+        places: &[ServiceUrl {
             host: "chat.googleapis.com",
             path: "/v1/spaces/",
         }],
@@ -110,11 +110,11 @@ pub static PRESETS: [Preset; 12] = [
         name: "pagerduty",
         title: "PagerDuty",
         places: &[
-            Place {
+            ServiceUrl {
                 host: "events.pagerduty.com",
                 path: "/v2/enqueue",
             },
-            Place {
+            ServiceUrl {
                 host: "events.eu.pagerduty.com",
                 path: "/v2/enqueue",
             },
@@ -130,7 +130,7 @@ pub static PRESETS: [Preset; 12] = [
     Preset {
         name: "servicenow",
         title: "ServiceNow",
-        places: &[Place {
+        places: &[ServiceUrl {
             host: "*.service-now.com",
             path: "/api/global/em/jsonv2",
         }],
@@ -146,11 +146,11 @@ pub static PRESETS: [Preset; 12] = [
         name: "slack",
         title: "Slack",
         places: &[
-            Place {
+            ServiceUrl {
                 host: "hooks.slack.com",
                 path: "/services/",
             },
-            Place {
+            ServiceUrl {
                 host: "hooks.slack-gov.com",
                 path: "/services/",
             },
@@ -195,11 +195,11 @@ pub static PRESETS: [Preset; 12] = [
         name: "teams",
         title: "Microsoft Teams",
         places: &[
-            Place {
+            ServiceUrl {
                 host: "*.logic.azure.com",
                 path: "/workflows/",
             },
-            Place {
+            ServiceUrl {
                 host: "*.api.powerplatform.com",
                 path: "/",
             },
@@ -215,7 +215,7 @@ pub static PRESETS: [Preset; 12] = [
     Preset {
         name: "twilio",
         title: "Twilio",
-        places: &[Place {
+        places: &[ServiceUrl {
             host: "api.twilio.com",
             path: "/2010-04-01/Accounts/*/Messages.json",
         }],

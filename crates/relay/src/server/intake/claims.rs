@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-type Place = Arc<tokio::sync::Mutex<()>>;
+type ClaimLock = Arc<tokio::sync::Mutex<()>>;
 
 /// Files that are being taken in, or waited for.
 #[derive(Default)]
 pub(super) struct Claims {
-    places: Mutex<HashMap<String, Place>>,
+    places: Mutex<HashMap<String, ClaimLock>>,
 }
 
 /// Given back by drop.
@@ -21,7 +21,7 @@ pub(super) struct Claim {
 }
 
 impl Claims {
-    fn places(&self) -> MutexGuard<'_, HashMap<String, Place>> {
+    fn places(&self) -> MutexGuard<'_, HashMap<String, ClaimLock>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -44,7 +44,7 @@ impl Claims {
         if places.contains_key(name) {
             return None;
         }
-        let place = Place::default();
+        let place = ClaimLock::default();
         let guard = Arc::clone(&place).try_lock_owned().ok();
         places.insert(name.to_owned(), place);
         Some(Claim {

@@ -24,7 +24,7 @@ pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// Where a server is asked.
-pub(super) enum Place {
+pub(super) enum ServerAddress {
     Socket {
         path: PathBuf,
         /// Whether the server must be root's or the caller's own: nobody has named it.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout};
 
-use super::cursor::{Cursor, Place};
+use super::cursor::{Cursor, RecordAt};
 use super::hub::Seen;
 use super::outlet::{End, Outlet};
 use super::told::{Forms, Told};
@@ -212,7 +212,7 @@ impl<L: Log> Catching<L> {
     async fn behind(
         &self,
         request: &mut CatchUp,
-        place: &Place,
+        place: &RecordAt,
         oldest_ms: i64,
     ) -> Result<(), Stop> {
         let partition = (Arc::clone(&place.topic), place.partition);
@@ -349,7 +349,7 @@ impl<L: Log> Catching<L> {
         let Some(topic) = outlet.topics.form_of(event.kind) else {
             return Ok(());
         };
-        let place = Place {
+        let place = RecordAt {
             topic: Arc::clone(&record.topic),
             partition: record.partition,
             offset: record.offset,

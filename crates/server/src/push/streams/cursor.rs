@@ -15,7 +15,7 @@ const MAX_TOPIC_BYTES: usize = 249;
 
 /// Place of a record in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordAt {
     pub(super) topic: Arc<str>,
     pub(super) partition: u32,
     pub(super) offset: u64,
@@ -27,7 +27,7 @@ pub(super) struct Cursor {
     /// When the last record was written, or when the stream began, in milliseconds since 1970.
     pub(super) time_ms: i64,
     /// The last record.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<RecordAt>,
 }
 
 /// A text that is no cursor.
@@ -35,7 +35,7 @@ pub(super) struct Cursor {
 pub(super) struct BadCursor;
 
 impl Cursor {
-    pub(super) fn at(time_ms: i64, place: Place) -> Self {
+    pub(super) fn at(time_ms: i64, place: RecordAt) -> Self {
         Self {
             time_ms,
             place: Some(place),
@@ -71,7 +71,7 @@ impl FromStr for Cursor {
         let time_ms = number(parts.next())?;
         let place = match parts.next() {
             None => None,
-            partition => Some(Place {
+            partition => Some(RecordAt {
                 partition: number(partition)?,
                 offset: number(parts.next())?,
                 topic: topic(parts.next())?.into(),
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
-        let place = |topic: &str| Place {
+        let place = |topic: &str| RecordAt {
             topic: topic.into(),
             partition: 3,
             offset: u64::MAX,

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::catch_up::{CatchUp, Catching};
-use super::cursor::Place;
+use super::cursor::RecordAt;
 use super::hub::{Hub, Seen};
 use super::turns::Turns;
 use crate::push::counters::{Count, Counters};
@@ -27,14 +27,14 @@ static LOST_LINES: LineLimit = LineLimit::a_minute(20);
 
 /// What the log is followed with.
 #[derive(Clone)]
-pub(super) struct Feed {
+pub(super) struct EventFeed {
     pub(super) hub: Arc<Hub>,
     pub(super) counters: Arc<Counters>,
     pub(super) account: EventAccount,
     pub(super) requests: Arc<Mutex<mpsc::UnboundedReceiver<CatchUp>>>,
 }
 
-impl Feed {
+impl EventFeed {
     /// Follows the log until it is closed.
     pub(super) async fn follow<L: Log + Clone>(&self, log: &L, topics: &[String]) {
         let begins_ms = now_ms();
@@ -90,7 +90,7 @@ impl Feed {
 
     fn take(&self, record: &Record) {
         let event = MailEvent::parse(&record.value, &self.account).ok();
-        let place = Place {
+        let place = RecordAt {
             topic: Arc::clone(&record.topic),
             partition: record.partition,
             offset: record.offset,

@@ -7,7 +7,7 @@ use dovecast_mail_push::{MailEvent, Person};
 use tokio::sync::watch;
 
 use super::StreamLimits;
-use super::cursor::{Cursor, Place};
+use super::cursor::{Cursor, RecordAt};
 use super::outlet::{End, Outlet};
 use super::told::Forms;
 use super::turns::TurnsOfPerson;
@@ -117,7 +117,7 @@ impl Hub {
     }
 
     /// Tells the streams of its person of an event; what is no event only moves the feed on.
-    pub(super) fn deliver(&self, place: Place, time_ms: i64, event: Option<&MailEvent>) {
+    pub(super) fn deliver(&self, place: RecordAt, time_ms: i64, event: Option<&MailEvent>) {
         let mut inner = self.inner();
         let behind = place.offset + 1;
         let partition = (Arc::clone(&place.topic), place.partition);
@@ -164,7 +164,7 @@ impl Hub {
         let mut partitions = inner.seen.iter();
         match (partitions.next(), partitions.next()) {
             (Some(((topic, partition), behind)), None) if *behind > 0 => {
-                let place = Place {
+                let place = RecordAt {
                     topic: Arc::clone(topic),
                     partition: *partition,
                     offset: behind - 1,
@@ -178,7 +178,7 @@ impl Hub {
     /// The cursor of a stream that was told all that the feed has read, and last the record at that
     /// place; `None` where no cursor says that exactly, as what comes late in another partition or
     /// another topic may be of an earlier time.
-    pub(super) fn all_told(&self, last: Option<&Place>, now_ms: i64) -> Option<Cursor> {
+    pub(super) fn all_told(&self, last: Option<&RecordAt>, now_ms: i64) -> Option<Cursor> {
         let mut cursor = self.now(now_ms);
         if cursor.place.is_some() {
             return Some(cursor);
@@ -268,7 +268,7 @@ fn end_all(inner: &Inner, why: End) {
 
 impl Slot {
     /// The cursor of this stream if it was told all that the feed has read.
-    pub(super) fn all_told(&self, last: Option<&Place>, now_ms: i64) -> Option<Cursor> {
+    pub(super) fn all_told(&self, last: Option<&RecordAt>, now_ms: i64) -> Option<Cursor> {
         self.hub.all_told(last, now_ms)
     }
 }
@@ -305,7 +305,7 @@ mod tests {
             patience: Patience::default(),
         };
         let hub = Hub::new(limits, Arc::default());
-        let place = |partition, offset| Place {
+        let place = |partition, offset| RecordAt {
             topic: "dovecot".into(),
             partition,
             offset,

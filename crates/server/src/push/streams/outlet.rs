@@ -161,7 +161,7 @@ fn end(mut queue: MutexGuard<'_, Queue>, why: End) {
 mod tests {
     use dovecast_mail_push::{MailEvent, Topic};
 
-    use super::super::cursor::Place;
+    use super::super::cursor::RecordAt;
     use super::super::told::Forms;
     use super::*;
 
@@ -179,7 +179,7 @@ mod tests {
     fn told(weight: usize) -> Arc<Told> {
         let of_mailbox = |chars: usize| {
             let event = MailEvent::something_new(person(), &"m".repeat(chars));
-            let place = Place {
+            let place = RecordAt {
                 topic: "dovecot".into(),
                 partition: 0,
                 offset: 0,

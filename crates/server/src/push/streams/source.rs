@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 
 use super::catch_up::{CatchUp, Caught};
-use super::cursor::{Cursor, Place};
+use super::cursor::{Cursor, RecordAt};
 use super::hub::Slot;
 use super::outlet::End;
 #[cfg(test)]
@@ -36,7 +36,7 @@ pub(super) struct Source {
     begins: Cursor,
     missed: Option<Box<Missed>>,
     /// The last record that was told, or that the client came with.
-    last: Option<Place>,
+    last: Option<RecordAt>,
 }
 
 /// What was missed, and where what happens now would say it again.
@@ -48,7 +48,7 @@ struct Missed {
     /// `None`: all of it was told.
     more: Option<mpsc::Receiver<Caught>>,
     /// The last place of each partition.
-    told: Vec<Place>,
+    told: Vec<RecordAt>,
 }
 
 impl Source {
@@ -200,19 +200,19 @@ impl Missed {
         }))
     }
 
-    fn note(&mut self, place: &Place) {
+    fn note(&mut self, place: &RecordAt) {
         match self.told.iter_mut().find(|one| is_same(one, place)) {
             Some(last) => last.offset = place.offset,
             None => self.told.push(place.clone()),
         }
     }
 
-    fn has(&self, place: &Place) -> bool {
+    fn has(&self, place: &RecordAt) -> bool {
         let last = self.told.iter().find(|one| is_same(one, place));
         last.is_some_and(|last| place.offset <= last.offset)
     }
 }
 
-fn is_same(one: &Place, other: &Place) -> bool {
+fn is_same(one: &RecordAt, other: &RecordAt) -> bool {
     (&one.topic, one.partition) == (&other.topic, other.partition)
 }

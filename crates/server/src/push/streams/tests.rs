@@ -10,7 +10,7 @@ use dovecast_log::{
 };
 use dovecast_mail_push::{MailEvent, Person, PushContent, Topic};
 
-use super::cursor::{Cursor, Place};
+use super::cursor::{Cursor, RecordAt};
 use super::outlet::End;
 use super::request::Asked;
 use super::source::Next;
@@ -258,7 +258,7 @@ async fn a_place_before_the_oldest_time_is_told_as_a_gap() {
     let (mut log, _says) = Script::new(10, vec![mail(8), mail(9)]);
     log.since = 8;
     let (streams, _) = streams(&log, PATIENT);
-    let place = |offset| Place {
+    let place = |offset| RecordAt {
         topic: TOPIC.into(),
         partition: 0,
         offset,
@@ -352,7 +352,7 @@ async fn nobody_is_told_of_anothers_mail_whatever_was_found() {
     let json = mail(1).value;
     let event = String::from_utf8_lossy(&json).replace("11@3", "12@3");
     let event = MailEvent::parse(event.as_bytes(), &EventAccount::User).expect("an event");
-    let place = Place {
+    let place = RecordAt {
         topic: TOPIC.into(),
         partition: 0,
         offset: 1,
@@ -370,7 +370,7 @@ async fn the_cursor_of_a_stream_that_is_told_nothing_goes_on_with_its_partition(
     let (mut log, says) = Script::new(5, vec![mail(3), mail(4)]);
     log.partitions = 2;
     let (streams, _) = streams(&log, PATIENT);
-    let from = |offset| Place {
+    let from = |offset| RecordAt {
         topic: TOPIC.into(),
         partition: 0,
         offset,

@@ -10,14 +10,14 @@ use serde_json::json;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::cursor::{Cursor, Place};
+use super::cursor::{Cursor, RecordAt};
 
 /// A message to the streams of one person.
 pub(super) struct Told {
     /// Whose mail it is of: compared once more when it is sent.
     pub(super) person: Person,
     pub(super) topic: Topic,
-    pub(super) place: Place,
+    pub(super) place: RecordAt,
     id: Arc<str>,
     /// The message, JSON.
     data: String,
@@ -29,13 +29,13 @@ pub(super) struct Told {
 /// An event, rendered in the forms that were asked for so far.
 pub(super) struct Forms<'a> {
     event: &'a MailEvent,
-    place: Place,
+    place: RecordAt,
     id: Arc<str>,
     made: Vec<(Topic, PushContent, Arc<Told>)>,
 }
 
 impl<'a> Forms<'a> {
-    pub(super) fn new(event: &'a MailEvent, place: Place, time_ms: i64) -> Self {
+    pub(super) fn new(event: &'a MailEvent, place: RecordAt, time_ms: i64) -> Self {
         let id = Cursor::at(time_ms, place.clone()).to_string().into();
         Self {
             event,

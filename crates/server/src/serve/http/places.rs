@@ -26,7 +26,7 @@ pub(super) struct Places {
 struct Taken(Mutex<HashMap<IpAddr, usize>>);
 
 /// A place of one connection; free again when it is dropped.
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     _room: OwnedSemaphorePermit,
     _of_address: Option<OfAddress>,
 }
@@ -53,7 +53,11 @@ impl Places {
     }
 
     /// Place in that room of a connection from an address, unless that has as many as it may have.
-    pub(super) fn place(&self, room: OwnedSemaphorePermit, from: IpAddr) -> Option<Place> {
+    pub(super) fn place(
+        &self,
+        room: OwnedSemaphorePermit,
+        from: IpAddr,
+    ) -> Option<ConnectionPermit> {
         let address = from.to_canonical();
         let is_trusted = self
             .trusted
@@ -63,7 +67,7 @@ impl Places {
             Some(most) if !is_trusted => Some(self.taken.take(network(address), most)?),
             _ => None,
         };
-        Some(Place {
+        Some(ConnectionPermit {
             _room: room,
             _of_address: of_address,
         })

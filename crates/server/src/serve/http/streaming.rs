@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::places::Place;
+use super::places::ConnectionPermit;
 use super::progress::{Progress, UnderWay};
 
 /// The connection of a request, as an extension of it.
@@ -11,7 +11,7 @@ use super::progress::{Progress, UnderWay};
 pub(crate) struct StreamConnection(Arc<Held>);
 
 struct Held {
-    place: Mutex<Option<Place>>,
+    place: Mutex<Option<ConnectionPermit>>,
     progress: Arc<Progress>,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Streaming {
 }
 
 impl StreamConnection {
-    pub(super) fn new(place: Place, progress: &Arc<Progress>) -> Self {
+    pub(super) fn new(place: ConnectionPermit, progress: &Arc<Progress>) -> Self {
         Self(Arc::new(Held {
             place: Mutex::new(Some(place)),
             progress: Arc::clone(progress),

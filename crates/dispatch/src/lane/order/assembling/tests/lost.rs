@@ -41,7 +41,6 @@ fn an_end_that_does_not_come_is_not_waited_for_anew_with_whatever_comes() {
     for Joining { item, .. } in lines.order.take_late(at(25)) {
         item.abandon();
     }
-    lines.order.joined(place(1, 0).key, 2, 1);
     let mut claimed = [(0, 1, false), (1, 2, true)].map(|event| lines.owed_or_read(event, true));
     for item in &mut claimed {
         item.since = at(26);
@@ -106,7 +105,6 @@ fn lost_ends_are_waited_for_together() {
     for Joining { item, .. } in lines.order.take_late(begin + Duration::from_secs(5)) {
         item.abandon();
     }
-    lines.order.joined(place(1, 0).key, 3, 1);
     let mut claimed =
         [(0, 1, false), (1, 2, false), (2, 3, false)].map(|event| lines.owed_or_read(event, true));
     let later = begin + CUT_OFF + Duration::from_secs(1);
