@@ -13,15 +13,11 @@ const ROOM: &str = "crates/dispatch/src/";
 const UNCHECKED: [&str; 2] = ["Mutex", "RwLock"];
 
 /// Files of [`ROOM`] that have such locks, each with the reason.
-pub const EXCEPTIONS: [(&str, &str); 6] = [
+pub const EXCEPTIONS: [(&str, &str); 5] = [
     ("bounds.rs", "a task holds it while it asks the log"),
     ("dispatcher.rs", "a task waits for it, and holds no other"),
     ("evaluator.rs", "a condition variable needs its own"),
     ("locks.rs", "the locks that are checked are made of them"),
-    (
-        "readers.rs",
-        "a place is given back wherever it is dropped, and nothing is taken under it",
-    ),
     ("shared.rs", "a task holds it while it asks the ledger"),
 ];
 

@@ -17,8 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 type Producer = ThreadedProducer<Context>;
 
-/// Attempts that ask at the same time whether the cluster has a topic: each takes one of the threads
-/// that everything else waits on, too, for as long as the cluster does not answer.
+/// Attempts that ask at the same time whether the cluster has a topic: each takes one of the
+/// threads that everything else waits on, too, for as long as the cluster does not answer.
 const ASKED_AT_ONCE: usize = 4;
 
 /// A record on its way.

@@ -26,8 +26,8 @@ pub(crate) struct RedeliverRequest {
 /// Which notifications: exactly one of these is given.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct RedeliverFields {
-    /// Id of one notification, or a `webhook-id`: of a dead letter, of a delivery that is due later,
-    /// or of what still stands in the log.
+    /// Id of one notification, or a `webhook-id`: of a dead letter, of a delivery that is due
+    /// later, or of what still stands in the log.
     #[schema(example = "msg_0190a0b1c2d37e4f8a5b6c7d8e9f0a1b_0190a0b1c2d37e4f8a5b6c7d8e9f0a1c")]
     notification: Option<String>,
     /// Time, RFC 3339: all that became a dead letter at it or later.

@@ -12,8 +12,8 @@ use crate::key_file::KEY_BYTES;
 pub(crate) struct MailName<'a> {
     /// The user that its events name.
     pub(crate) user: &'a str,
-    /// Whose mail it is, as Dovecot calls him, if that is known: the user may be a name that another
-    /// one has given himself, whose mail would take the id of the user's own.
+    /// Whose mail it is, as Dovecot calls him, if that is known: the user may be a name that
+    /// another one has given himself, whose mail would take the id of the user's own.
     pub(crate) owner: Option<&'a str>,
     pub(crate) mailbox: &'a str,
     pub(crate) uidvalidity: u32,
