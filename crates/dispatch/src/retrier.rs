@@ -36,16 +36,21 @@ const UNKNOWN_ENDPOINT_WAIT: Duration = Duration::from_secs(5);
 pub(crate) const PAUSED: Duration = Duration::from_mins(1);
 
 /// Deliveries of one key, or one, that were claimed and are not offered yet. What is left of them
-/// when this is dropped, because of a panic, is owed: the first of it was in hand.
+/// when this is dropped, because of a panic, is owed: the first of all was in hand, and others come
+/// behind those before them.
 struct ClaimedRun<'a> {
     recorder: &'a Recorder,
+    /// Whether some before these were taken out.
+    is_begun: bool,
     left: VecDeque<(Owed, Option<Arc<Reserved>>)>,
 }
 
 impl Drop for ClaimedRun<'_> {
     fn drop(&mut self) {
         let mut left = std::mem::take(&mut self.left).into_iter();
-        if let Some((owed, held)) = left.next() {
+        if !self.is_begun
+            && let Some((owed, held)) = left.next()
+        {
             self.recorder.dropped_claimed(owed, held);
         }
         for (owed, held) in left {
@@ -116,6 +121,7 @@ async fn claim<L: Log + Clone, S: Ledger>(shared: &Arc<Shared<L, S>>) -> bool {
         };
         let run = ClaimedRun {
             recorder: &shared.recorder,
+            is_begun: false,
             left: run.into_iter().map(held).collect(),
         };
         // What is dropped by a panic is owed: each for itself, they are all claimed by now.
@@ -162,7 +168,7 @@ fn runs(owed: Vec<Owed>) -> Vec<Vec<Owed>> {
 fn retry<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     mut run: ClaimedRun<'_>,
-    is_complete: bool,
+    mut is_complete: bool,
     written: u64,
 ) {
     let Some(id) = run.left.front().map(|(owed, _)| owed.endpoint) else {
@@ -178,7 +184,16 @@ fn retry<L: Log + Clone, S: Ledger>(
         shared.recorder.waits.end(id);
         let takes = endpoint.as_ref().map(|endpoint| endpoint.takes());
         match takes.zip(share.as_ref()) {
-            Some((Takes::Now, share)) => items.extend(item(shared, owed, held.clone(), share)),
+            Some((Takes::Now, share)) => {
+                match caught_now(|| item(shared, owed, held.clone(), share)) {
+                    Ok(made) => items.extend(made),
+                    // Those before it are delivered.
+                    Err(panicked) => {
+                        shared.panicked("retrier", &panicked);
+                        break;
+                    }
+                }
+            }
             Some((Takes::Later, _)) => {
                 let again = again(shared, owed, place, PAUSED);
                 shared.recorder.hold(held.clone());
@@ -198,8 +213,11 @@ fn retry<L: Log + Clone, S: Ledger>(
         }
         // What becomes of it is known to its item, or to the recorder.
         run.left.pop_front();
+        run.is_begun = true;
         place += 1;
     }
+    is_complete &= run.left.is_empty();
+    drop(run);
     if let Some(endpoint) = endpoint {
         if items.is_empty() {
             // So that no more of it are claimed.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use dovecast_notification::{EndpointId, Notification, NotificationId};
 use dovecast_store::DeadLetterPage;
@@ -9,6 +10,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{Operations, Operator, OwnEndpoint, Refusal, Resource, Result};
+
+/// Deliveries that an endpoint owes from which on nothing of the log is delivered to it again: each
+/// has a copy of its notification in the store.
+const MOST_OWED: u32 = 1_000;
+/// When to ask again for a delivery of the log that was refused for those.
+const OWED_AGAIN: Duration = Duration::from_mins(1);
 
 /// Which dead letters of an endpoint are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +183,19 @@ impl Operations {
         notification: &Notification,
     ) -> Result<()> {
         must_be_active(own)?;
+        if own.endpoint().flow.paused {
+            let reason = "the endpoint is paused: what it is owed then waits in the log";
+            return Err(Refusal::NotWanted(reason.to_owned()));
+        }
+        if self.store.owes(own.id(), MOST_OWED).await? {
+            let reason = format!(
+                "the endpoint owes {MOST_OWED} deliveries already; ask again when it owes fewer"
+            );
+            return Err(Refusal::TooMuch {
+                reason,
+                after: OWED_AGAIN,
+            });
+        }
         if let Some(reason) = self.why_not(own, notification).await? {
             return Err(Refusal::NotWanted(reason));
         }

@@ -63,7 +63,7 @@ pub(crate) enum SearchError {
     UnderWay,
     /// More records have come since than a search reads.
     #[error(
-        "it is not among the first {MAX_SEARCHED} records since its time, which is as far as a request looks; the command `dovecast explain` looks further"
+        "it is not among the first {MAX_SEARCHED} records since its time, which is as far as a request looks; the commands `dovecast explain` and `dovecast redeliver` look further"
     )]
     TooFar,
 }

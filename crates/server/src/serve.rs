@@ -8,16 +8,17 @@
 pub(crate) mod backlog;
 pub(crate) mod descriptors;
 mod directories;
+mod health;
 pub(crate) mod http;
 mod listeners;
 pub(crate) mod logging;
+mod probe;
 mod service_manager;
 mod signals;
 mod state;
 mod status;
 mod stop;
 mod stopping;
-mod store_health;
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -59,7 +60,6 @@ use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
 use signals::Signals;
 use stop::STOP_TIMEOUT;
-use store_health::StoreHealth;
 
 pub(crate) use status::Status;
 pub(crate) use stopping::Stopping;
@@ -183,6 +183,7 @@ impl Parts {
         let pushing = Pushing::start_where_stored(config, &logs, store.as_ref(), &sockets)?;
         let status = Status {
             http: Arc::clone(&http_stats),
+            log_health: Arc::new(LogHealth::new(log.clone())),
             store: store.clone().map(|store| Arc::new(StoreHealth::new(store))),
             backlogs: store.clone().map(|store| Arc::new(Backlogs::new(store))),
             dispatching: dispatching.clone(),

@@ -8,6 +8,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 /// Connections that wait to be accepted. Linux lets one more in than this; of more it drops what
 /// they send (`tcp_abort_on_overflow` is 0).
 const BACKLOG: i32 = 1;
+/// Connections that fill the queue: one more than the backlog.
 const WAITING: usize = 2;
 
 /// A socket whose queue is full, until this is dropped.

@@ -20,6 +20,8 @@ type Producer = ThreadedProducer<Context>;
 /// Attempts that ask at the same time whether the cluster has a topic: each takes one of the
 /// threads that everything else waits on, too, for as long as the cluster does not answer.
 const ASKED_AT_ONCE: usize = 4;
+/// Longest wait for a place among them.
+const ASKING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A record on its way.
 pub(super) struct Outgoing<'a> {
@@ -194,14 +196,15 @@ impl Producers {
 
     /// Asks whether a topic is there that the producer did not know.
     pub(super) async fn has_topic(&self, topic: &str, timeout: Duration) -> bool {
+        // Whoever has no place by then is told what is known: there is no such topic.
+        let place = Arc::clone(&self.asking).acquire_owned();
+        let Ok(Ok(place)) = tokio::time::timeout(ASKING_PATIENCE, place).await else {
+            return false;
+        };
         let Ok(producer) = self.open() else {
             return false;
         };
         let topic = topic.to_owned();
-        // Fails only where the semaphore is closed, which it never is.
-        let Ok(place) = Arc::clone(&self.asking).acquire_owned().await else {
-            return false;
-        };
         let asked = tokio::task::spawn_blocking(move || {
             let _place = place;
             let metadata = producer

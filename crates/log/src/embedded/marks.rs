@@ -43,11 +43,11 @@ impl Embedded {
         Ok(value)
     }
 
-    /// Whether records can be written, which is tried.
-    pub async fn takes_writes(&self) -> bool {
+    /// Writes something as records are written, in order to see whether they can be.
+    pub async fn check_writable(&self) -> Result<(), LogError> {
         let (reply, done) = oneshot::channel();
-        let sent = self.handle.send(Command::Probe { reply }).await;
-        sent.is_ok() && matches!(done.await, Ok(Ok(())))
+        self.handle.send(Command::Probe { reply }).await?;
+        done.await.map_err(|_| LogError::Closed)?
     }
 
     /// Forgets a mark.

@@ -78,16 +78,22 @@ impl MessageBody {
         if !is_object(raw.get().as_bytes()) {
             return Err(ApiError::bad_request(format!("`{key}` is not an object")));
         }
-        serde_json::from_str(raw.get()).map_err(ApiError::bad_request)
+        inner(raw)
     }
+}
+
+/// Reads a part of the body. Lines and columns of errors would be counted from its beginning.
+fn inner<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, ApiError> {
+    serde_json::from_str(raw.get()).map_err(|error| {
+        let text = error.to_string();
+        ApiError::bad_request(text.split(" at line ").next().unwrap_or_default())
+    })
 }
 
 /// As [`attributes`].
 fn raw_attributes<'a>(data: &'a RawValue, key: &str) -> Result<&'a RawValue, ApiError> {
-    let data: RawFields<'_> = serde_json::from_str(data.get()).map_err(ApiError::bad_request)?;
-    let kind = data
-        .get("type")
-        .map(|kind| serde_json::from_str(kind.get()));
+    let data: RawFields<'_> = inner(data)?;
+    let kind = data.get("type").map(|kind| inner(kind));
     match kind {
         Some(Ok(Value::String(kind))) if kind == key => {}
         _ => return Err(ApiError::bad_request(format!("`data.type` is not `{key}`"))),

@@ -1,5 +1,5 @@
-//! Redelivery, for the account of an endpoint: dead letters are owed again, and what stands in the
-//! log.
+//! Redelivery, for the account of an endpoint: dead letters, and what still stands in the log, are
+//! owed again.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::JsonBody;
 use super::documents::Document;
-use super::error::described::{AnyRequest, UnreadableBody};
+use super::error::described::{AnyRequest, TooMuch, UnreadableBody};
 use super::error::{ApiError, ErrorDocument, ErrorObject};
 use super::path::Named;
 use super::times;
@@ -60,6 +60,7 @@ pub(crate) struct RedeliverMeta {
         (status = 202, description = "The deliveries are due now.", body = RedeliverDocument, content_type = "application/vnd.api+json"),
         AnyRequest,
         UnreadableBody,
+        TooMuch,
         (status = 404, description = "There is no such endpoint, it belongs to another account, or the notification is neither a dead letter of it nor due later nor in the log.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         (status = 409, description = "The notification stands in the log, and the endpoint does not receive it.", body = ErrorDocument, content_type = "application/vnd.api+json"),
         (status = 422, description = "Values in the request are not valid, or the endpoint is not active.", body = ErrorDocument, content_type = "application/vnd.api+json"),

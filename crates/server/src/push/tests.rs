@@ -11,6 +11,7 @@ mod passwords;
 mod requests;
 mod services;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -112,6 +113,17 @@ pub(super) struct World {
     pub(super) dir: TempDir,
 }
 
+/// Changes rows of a database behind the back of its store; how many those were. That is done beside
+/// the runtime, in which the store ends what it has begun there.
+pub(super) async fn change(file: PathBuf, sql: &str) -> usize {
+    let sql = sql.to_owned();
+    let change = move || {
+        let database = rusqlite::Connection::open(file).expect("the file");
+        database.execute(&sql, []).expect("a change")
+    };
+    tokio::task::spawn_blocking(change).await.expect("no panic")
+}
+
 impl World {
     pub(super) async fn new() -> Self {
         Self::with_clock(Clock::default()).await
@@ -160,6 +172,11 @@ impl World {
     }
 
     /// Answers of the service, the next one first.
+    /// Changes rows behind the back of the store; how many those were.
+    pub(super) async fn change(&self, sql: &str) -> usize {
+        change(self.dir.path().join("state.db"), sql).await
+    }
+
     pub(super) fn answer(&self, answers: impl IntoIterator<Item = PushAnswer>) {
         let mut all: Vec<_> = answers.into_iter().collect();
         all.reverse();

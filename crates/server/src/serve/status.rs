@@ -1,7 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -21,16 +20,13 @@ use dovecast_relay::ship::{ShipStats, Shipper};
 
 use super::Stopping;
 use super::backlog::Backlogs;
+use super::health::{LogHealth, StoreHealth};
 use super::http::stats::HttpStats;
 use super::logging;
-use super::store_health::StoreHealth;
 use crate::dispatch::Dispatching;
 use crate::exposition::{self, Snapshot};
 use crate::push::counters::Counters;
 use crate::sources::ox::Guesses;
-
-/// Longest time in which a log that has failed says that it takes writes again.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is asked about.
 #[derive(Clone)]
@@ -41,6 +37,7 @@ pub(crate) struct Status {
     pub(super) shipper: Option<(Arc<Shipper>, KafkaLog)>,
     pub(super) dispatching: Option<Arc<Dispatching>>,
     pub(super) stopping: Stopping,
+    pub(super) log_health: Arc<LogHealth>,
     /// Health of the store; `None` without the role `dispatch`.
     pub(super) store: Option<Arc<StoreHealth>>,
     /// What endpoints owe; `None` without the role `dispatch`.
@@ -78,7 +75,7 @@ async fn ready(State(status): State<Status>) -> Response {
     if status.stopping.has_begun() {
         return not("the server is being stopped\n");
     }
-    if status.log.stats().is_failing && !status.is_log_back().await {
+    if !status.log_health.takes_records().await {
         return not("the log takes no records\n");
     }
     if let Some(store) = &status.store
@@ -87,14 +84,6 @@ async fn ready(State(status): State<Status>) -> Response {
         return not("the store takes no writes\n");
     }
     "ok\n".into_response()
-}
-
-impl Status {
-    /// Whether the log takes writes again, though nobody has written since it did not.
-    async fn is_log_back(&self) -> bool {
-        let written = tokio::time::timeout(PROBE_TIMEOUT, self.log.takes_writes());
-        written.await.unwrap_or(false)
-    }
 }
 
 /// The text format of Prometheus, version 0.0.4.

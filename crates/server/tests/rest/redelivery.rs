@@ -105,6 +105,13 @@ fn a_dead_letter_is_delivered_again_under_its_webhook_id(world: &World) -> Resul
     ensure!(again == Some(&webhook_id(first, &id)), "{again:?}");
     let nowhere = "019aa3b1-6e58-7d0c-8f00-000000000001";
     redeliver(&user, nowhere)?.not_found("Could not find a dead letter with 'id'=")?;
+    let pause = |is_paused: bool| {
+        let fields = json!({"endpoint": {"paused": is_paused}});
+        user.put(&format!("/endpoints/{id}"), &fields)?.with(200)
+    };
+    pause(true)?;
+    redeliver(&user, first)?.refused(409, "the endpoint is paused", "")?;
+    pause(false)?;
     redeliver(&user, &other)?.not_found("Could not find a dead letter with 'id'=msg_")?;
     Ok(())
 }

@@ -43,6 +43,16 @@ impl Store {
         rows.iter().map(place).collect()
     }
 
+    /// Whether an endpoint owes at least so many single deliveries, which are more than 0.
+    pub async fn owes(&self, endpoint: EndpointId, number: u32) -> Result<bool> {
+        let last = sqlx::query("SELECT 1 FROM owed WHERE endpoint_id = $1 LIMIT 1 OFFSET $2")
+            .bind(endpoint.to_string())
+            .bind(i64::from(number.saturating_sub(1)))
+            .fetch_optional(&self.database.pool)
+            .await?;
+        Ok(last.is_some())
+    }
+
     /// What each endpoint owes, if it owes anything: single deliveries, and ranges of the log.
     pub async fn owed_counts(&self) -> Result<BTreeMap<EndpointId, OwedCount>> {
         let mut counts: BTreeMap<EndpointId, OwedCount> = BTreeMap::new();

@@ -10,7 +10,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 /// The key of what may be any JSON.
 const MESSAGE: &str = "message";
 
-/// Whether there is one.
+/// Whether a text of a body has a NUL, outside of `message`.
 pub(super) struct HasNul(pub(super) bool);
 
 /// Name of a field, borrowed where it has no escapes.

@@ -1,11 +1,11 @@
-//! Why nobody was asked, where commands tell it apart from other errors.
+//! Errors of a request that commands tell apart from others.
 
-/// The server does not let in who asks; the text says why.
+/// The server refuses the caller; the text says why.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NotLetIn(pub(super) String);
 
-/// Nobody answers on the control socket.
+/// No server answers on the control socket.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot connect to `{socket}`, the control socket of a running `dovecast serve` ({what_to_do})"

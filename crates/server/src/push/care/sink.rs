@@ -103,7 +103,8 @@ impl Sink {
     pub(super) fn new(config: &Config, logs: &Logs, store: &Store) -> Result<Self> {
         let topic = config.dispatch.event_topics.first();
         let destination = Destination::new(logs, topic.map_or("dovecot", String::as_str));
-        // The key of [ox]: a mail that Dovecot's driver tells of, too, has the same id.
+        // The key of [ox]: a mail that Dovecot's driver reports, too, has the same id, if its URL
+        // says whose it is, or the login is the user.
         let key_file = config.ox_key_file();
         let mut order = config.mail_push.sources.order.iter();
         let hears = |kind: &SourceKind| {

@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 
 use crate::push::counters::{Count, Counters};
 
-/// How often a node says that it lives, and learns who else does: often within the life of a node.
+/// How often a node says that it lives, and learns who else does: five times within the life of a
+/// node.
 const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest time that a round takes: a hundred thousand listeners are begun within some seconds. One
 /// that takes longer hangs, and its node lives no more.
@@ -76,6 +77,8 @@ impl Life {
 
     /// The nodes that live; waits until this one does. `None`: what says so has panicked.
     pub(super) async fn nodes(&self) -> Option<Arc<[String]>> {
+        // What is left of a life whose beat has panicked is no life.
+        self.nodes.has_changed().ok()?;
         let mut nodes = self.nodes.clone();
         let living = nodes.wait_for(Option::is_some).await.ok()?;
         living.clone()

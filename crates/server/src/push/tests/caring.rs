@@ -222,15 +222,14 @@ async fn a_node_that_cannot_say_that_it_lives_ends_all_listeners_and_begins_them
     let logs = Logs::of(&config, &log.expect("a log")).expect("logs");
     let pushing = Pushing::start(&config, &logs, &world.store, &world.ports).expect("mail push");
     heard.until(&["11"]).await;
-    let change = |sql: &str| {
-        let file = world.dir.path().join("state.db");
-        let database = rusqlite::Connection::open(file).expect("the file");
-        database.execute_batch(sql).expect("a change");
-    };
-    change("ALTER TABLE push_node RENAME TO push_away");
+    world
+        .change("ALTER TABLE push_node RENAME TO push_away")
+        .await;
     heard.until(&[]).await;
     assert_eq!(pushing.counters().get(Count::NodeLost), 1);
-    change("ALTER TABLE push_away RENAME TO push_node");
+    world
+        .change("ALTER TABLE push_away RENAME TO push_node")
+        .await;
     heard.until(&["11"]).await;
 }
 

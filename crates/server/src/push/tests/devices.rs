@@ -236,10 +236,8 @@ async fn a_subscription_hides_what_is_older_and_nothing_if_it_is_of_a_time_to_co
     running.tell_at(old_ms, "11@3", ("MessageNew", 1, "")).await;
     running.until(Count::BeforeSubscription, 1).await;
     // The clock was an hour ahead when the device was subscribed, and was set back since.
-    let database = rusqlite::Connection::open(running.world.dir.path().join("state.db"));
     let ahead = "UPDATE push_subscription SET created_ms = created_ms + 3600000";
-    let ahead = database.expect("the file").execute(ahead, []);
-    assert_eq!(ahead.expect("a change"), 1);
+    assert_eq!(running.world.change(ahead).await, 1);
     running.tell("11@3", "MessageNew", 2, "").await;
     assert_eq!(running.next().await.message["uid"], 2);
     assert_eq!(running.pushing.counters().get(Count::BeforeSubscription), 1);

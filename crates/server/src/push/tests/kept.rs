@@ -79,13 +79,6 @@ impl Node {
         self.listeners.begin(lease, wish).await;
     }
 
-    /// Says something to the database behind the back of the store.
-    fn change(&self, sql: &str) {
-        let file = self.world.dir.path().join("state.db");
-        let database = rusqlite::Connection::open(file).expect("the file");
-        database.execute_batch(sql).expect("a change");
-    }
-
     async fn until_counted(&self, what: Count) {
         let counted = async {
             while self.counters.get(what) == 0 {
@@ -117,10 +110,14 @@ async fn a_mailbox_whose_password_the_store_did_not_give_is_heard_when_it_does()
     let known = node.vault.known().await.expect("passwords");
     assert_eq!(known.len(), 1);
     let rename = |from: &str, to: &str| format!("ALTER TABLE {from} RENAME TO {to}");
-    node.change(&rename("push_credential", "push_away"));
+    node.world
+        .change(&rename("push_credential", "push_away"))
+        .await;
     node.begin(&known).await;
     node.until_counted(Count::Unheard).await;
-    node.change(&rename("push_away", "push_credential"));
+    node.world
+        .change(&rename("push_away", "push_credential"))
+        .await;
     node.connection().await;
 }
 

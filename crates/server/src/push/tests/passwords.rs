@@ -48,10 +48,8 @@ async fn a_password_that_a_session_needs_stays_when_the_last_subscription_goes()
         .ask("DELETE", "/api/push/v1/sessions/current", None)
         .await;
     // It is some minutes old now.
-    let database = rusqlite::Connection::open(world.dir.path().join("state.db"));
     let aged = "UPDATE push_credential SET changed_ms = changed_ms - 120000";
-    let aged = database.expect("the file").execute(aged, []);
-    assert_eq!(aged.expect("a change"), 1);
+    assert_eq!(world.change(aged).await, 1);
     world.store.forget_unheard().await.expect("swept");
     assert!(known().await.is_empty(), "nothing needs it");
 }
@@ -137,22 +135,16 @@ async fn a_password_that_is_given_while_it_is_asked_who_needs_one_stays() {
 async fn a_password_that_is_refused_hides_none_that_is_stored() {
     let world = World::new().await;
     let vault = vault(&world, CredentialStorage::Store);
-    // Beside the runtime, in which the store ends what it has begun there.
-    let change = async |sql: &'static str| {
-        let file = world.dir.path().join("state.db");
-        let change = move || {
-            let database = rusqlite::Connection::open(file).expect("the file");
-            database.execute_batch(sql).expect("a change");
-        };
-        let done = tokio::task::spawn_blocking(change);
-        done.await.expect("no panic");
-    };
     let opened = async || vault.open(&joe()).await.expect("it is opened");
     vault.keep(&joe(), &credentials("stored")).await;
     // The store is away for the second one, which is in memory then.
-    change("ALTER TABLE push_credential RENAME TO push_away").await;
+    world
+        .change("ALTER TABLE push_credential RENAME TO push_away")
+        .await;
     vault.keep(&joe(), &credentials("kept")).await;
-    change("ALTER TABLE push_away RENAME TO push_credential").await;
+    world
+        .change("ALTER TABLE push_away RENAME TO push_credential")
+        .await;
     assert_eq!(opened().await, Some(credentials("kept")));
     for left in [Some(credentials("stored")), None] {
         let known = vault.known().await.expect("passwords");

@@ -125,13 +125,11 @@ async fn what_has_expired_opens_nothing() {
     let person = Person::new("3", "11", "11@3").expect("a person");
     let token = world.store.create_token("phone", Scope::Person(person));
     let token = token.await.expect("a token").secret;
-    let database = rusqlite::Connection::open(world.dir.path().join("state.db"));
-    let database = database.expect("the file");
     for aged in [
         "UPDATE push_session SET expires_ms = 1",
         "UPDATE api_token SET expires_ms = 1",
     ] {
-        assert_eq!(database.execute(aged, []).expect(aged), 1, "{aged}");
+        assert_eq!(world.change(aged).await, 1, "{aged}");
     }
     for (token, detail) in [
         (session, "The session has expired"),

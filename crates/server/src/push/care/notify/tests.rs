@@ -13,7 +13,7 @@ use super::*;
 use crate::config::Config;
 use crate::logs::Logs;
 use crate::push::care::Listeners;
-use crate::push::tests::World;
+use crate::push::tests::{World, change};
 
 fn config(world: &World) -> Config {
     let config = "[mail_push.sources]\norder = ['mailnotify']\n\
@@ -125,10 +125,8 @@ async fn names_are_used_for_a_while_when_the_store_is_away() {
     let ringing = &listeners.parts.ringing;
     let find = async |name: &str| ringing.names().await.find(name);
     assert_eq!(find("11@3").await, WhoseName::One(joe.clone()));
-    let file = world.dir.path().join("state.db");
-    let database = rusqlite::Connection::open(file).expect("the file");
     let away = "ALTER TABLE push_session RENAME TO push_away";
-    database.execute_batch(away).expect("a change");
+    world.change(away).await;
     ringing.persons().asked = None;
     assert_eq!(find("11@3").await, WhoseName::One(joe));
     {
@@ -244,17 +242,13 @@ async fn a_datagram_waits_for_a_store_that_is_away() {
     let listeners = listeners(&world);
     let (ringing, joe) = (&listeners.parts.ringing, person("11"));
     lease(&world, &listeners, std::slice::from_ref(&joe)).await;
-    let change = |sql: &str| {
-        let file = world.dir.path().join("standing.db");
-        let database = rusqlite::Connection::open(file).expect("the file");
-        database.execute_batch(sql).expect("a change");
-    };
-    change("ALTER TABLE push_lease RENAME TO push_away");
+    let file = world.dir.path().join("standing.db");
+    change(file.clone(), "ALTER TABLE push_lease RENAME TO push_away").await;
     ringing.add(&joe, None);
     let before = world.store.statements();
     ringing.ring(joe.clone(), "Work".to_owned());
     until(async || world.store.statements() > before + 1).await;
-    change("ALTER TABLE push_away RENAME TO push_lease");
+    change(file, "ALTER TABLE push_away RENAME TO push_lease").await;
     let waiting = async || world.store.waiting_pushes().await.expect("a number");
     until(async || waiting().await == 1).await;
 }
