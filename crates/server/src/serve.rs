@@ -55,6 +55,7 @@ use crate::push::wiring::Pushing;
 use crate::sources::Destination;
 use crate::sources::ox::{self, OxSource};
 use backlog::Backlogs;
+use health::{LogHealth, StoreHealth};
 use http::limits::Limits;
 use http::stats::HttpStats;
 use listeners::{Listeners, Passed};
