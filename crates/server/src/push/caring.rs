@@ -1,9 +1,9 @@
 //! Listeners of this node: which mailboxes it has to hear, by what, and by leases of the store.
 //!
-//! Each few seconds, and when a node comes or goes, a round sees which nodes live, decides who has a
-//! listener, gives up what belongs to others, and takes what belongs to itself. That the node lives
-//! is said by [`life`], beside the rounds. A node that could not say so in time has no lease any
-//! more: it ends everything, and begins again when the store is there.
+//! Each few seconds, and when a node comes or goes, a round sees which nodes live, decides who has
+//! a listener, gives up what belongs to others, and takes what belongs to itself. That the node
+//! lives is said by [`life`], beside the rounds. A node that could not say so in time has no lease
+//! any more: it ends everything, and begins again when the store is there.
 
 mod life;
 

@@ -113,8 +113,8 @@ pub(super) struct World {
     pub(super) dir: TempDir,
 }
 
-/// Changes rows of a database behind the back of its store; how many those were. That is done beside
-/// the runtime, in which the store ends what it has begun there.
+/// Changes rows of a database behind the back of its store; how many those were. That is done
+/// beside the runtime, in which the store ends what it has begun there.
 pub(super) async fn change(file: PathBuf, sql: &str) -> usize {
     let sql = sql.to_owned();
     let change = move || {

@@ -4,10 +4,11 @@
 //! A write that is not answered is not broken off, which would leave a connection in the middle of
 //! it: it ends by a limit of its own, and until then no other one is begun.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// An answer is as good for so long.
 const KEPT: Duration = Duration::from_secs(1);
@@ -44,8 +45,8 @@ impl Probe {
         }
     }
 
-    /// Whether it takes writes: `write` makes one, if it is run. Whoever asks meanwhile waits for the
-    /// same answer.
+    /// Whether it takes writes: `write` makes one, if it is run. Whoever asks meanwhile waits for
+    /// the same answer.
     pub(super) async fn takes_writes<F>(&self, write: F) -> bool
     where
         F: Future<Output = Written> + Send + 'static,

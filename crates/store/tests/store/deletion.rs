@@ -74,6 +74,10 @@ async fn note(store: &Store, endpoint: EndpointId) -> Result<()> {
 /// What is left of an endpoint: itself, what it owes, dead letters, attempts.
 pub(crate) async fn left(store: &Store, endpoint: EndpointId) -> Result<[usize; 4]> {
     let owed = store.owed_counts().await?;
+    let number = owed.get(&endpoint).map_or(0, |count| count.deliveries);
+    for (most, expected) in [(1, number >= 1), (2, number >= 2)] {
+        ensure!(store.owes(endpoint, most).await? == expected, "{most}");
+    }
     let dead = store.dead_letters(None, 10).await?.letters;
     let dead = dead
         .iter()
