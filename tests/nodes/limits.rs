@@ -56,8 +56,10 @@ fn what_the_topic_does_not_take_is_refused_and_the_doctor_names_its_settings(
         );
         Ok(true)
     })?;
-    let taken = send(&node, &admin, 10_000)?;
-    ensure!(taken.status == 201, "{taken:?}");
+    let taken = || "10 kB are taken".to_owned();
+    eventually(PATIENCE, taken, || {
+        Ok(send(&node, &admin, 10_000)?.status == 201)
+    })?;
 
     let named = [
         "has retention.ms=3600000: records that are not read within",

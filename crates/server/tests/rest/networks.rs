@@ -1,10 +1,11 @@
 //! Where webhooks may go: to a network at the ports that are named, and what an account learns of
 //! what listens there.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use dovecast_testkit::endpoint::HookEndpoint;
+use dovecast_testkit::loopback;
 use dovecast_testkit::silent::SilentPlace;
 use serde_json::json;
 
@@ -44,9 +45,7 @@ fn a_network_is_allowed_at_the_port_that_its_entry_names(world: &World) -> Resul
 
 /// Else `/test` would be a scanner of ports, within the networks that are allowed.
 fn what_refuses_and_what_says_nothing_are_told_of_in_the_same_words(world: &World) -> Result<()> {
-    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let refusing = nobody.local_addr()?;
-    drop(nobody);
+    let refusing = SocketAddr::from((loopback::unique_address(), 9_999));
     let silent = SilentPlace::at(Ipv4Addr::LOCALHOST, 0)?;
     let user = world.account();
     let mut told = Vec::new();
