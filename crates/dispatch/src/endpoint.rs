@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLockReadGuard};
 
 use dovecast_notification::{Content, EndpointId, Filter, Index};
@@ -12,6 +12,7 @@ use crate::account_pace::AccountPace;
 use crate::driver::Target;
 use crate::ledger::Millis;
 use crate::locks::{Held, ReadWriteLock};
+use crate::permits::{Permit, Permits};
 use crate::schedule::Schedule;
 
 /// An endpoint.
@@ -58,7 +59,7 @@ pub struct Endpoint {
 pub struct Directory {
     entries: ReadWriteLock<Entries>,
     /// How many endpoints want deliveries in order.
-    ordered: Arc<AtomicUsize>,
+    ordered: Permits,
     /// Whether there are endpoints that are in order since the last time that was asked.
     has_news: AtomicBool,
 }
@@ -67,7 +68,7 @@ impl Default for Directory {
     fn default() -> Self {
         Self {
             entries: ReadWriteLock::new("directory", Entries::default()),
-            ordered: Arc::default(),
+            ordered: Permits::default(),
             has_news: AtomicBool::new(false),
         }
     }
@@ -107,24 +108,7 @@ pub(crate) struct Entries {
 struct Entry {
     endpoint: Arc<Endpoint>,
     /// For one that wants deliveries in order.
-    _ordered: Option<OrderedPermit>,
-}
-
-/// Counts an endpoint that wants deliveries in order until it is dropped.
-#[derive(Debug)]
-struct OrderedPermit(Arc<AtomicUsize>);
-
-impl OrderedPermit {
-    fn new(ordered: &Arc<AtomicUsize>) -> Self {
-        ordered.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(ordered))
-    }
-}
-
-impl Drop for OrderedPermit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+    _ordered: Option<Permit>,
 }
 
 impl Directory {
@@ -132,9 +116,7 @@ impl Directory {
     pub fn put(&self, endpoint: Endpoint, filter: Option<Filter>) {
         let endpoint = Arc::new(endpoint);
         let mut entries = self.entries.write();
-        let ordered = endpoint
-            .is_ordered
-            .then(|| OrderedPermit::new(&self.ordered));
+        let ordered = endpoint.is_ordered.then(|| self.ordered.take());
         if endpoint.is_ordered && !entries.is_ordered(endpoint.id) {
             entries.newly_ordered.insert(endpoint.id);
             self.has_news.store(true, Ordering::Release);
@@ -167,7 +149,7 @@ impl Directory {
 
     /// Whether any endpoint wants deliveries in order.
     pub(crate) fn has_ordered(&self) -> bool {
-        self.ordered.load(Ordering::Acquire) > 0
+        self.ordered.is_any()
     }
 
     /// Endpoints that are in order since this was asked last.

@@ -5,12 +5,11 @@
 //! that a transaction stays small. Nothing here writes: that is `recording`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dovecast_notification::EndpointId;
 
 use crate::ledger::{Happened, Millis, OwedId, RangeId};
+use crate::permits::{Permit, Permits};
 
 /// Due times that are written in one transaction after the clock was set: the lock of a store is
 /// held no longer than that.
@@ -30,34 +29,8 @@ pub(crate) struct Gathered {
     disabled: BTreeMap<EndpointId, String>,
     /// When deliveries are due by a clock that was set.
     postponed: Vec<(OwedId, Millis)>,
-    /// As long as there are any of those.
-    permit: Option<DueTimesPermit>,
-}
-
-/// How many lists of due times are not written yet, which were made after the clock was set.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UnwrittenDueTimes(Arc<AtomicUsize>);
-
-/// Counts one such list until it is written, and dropped.
-#[derive(Debug)]
-pub(crate) struct DueTimesPermit(UnwrittenDueTimes);
-
-impl UnwrittenDueTimes {
-    /// Whether due times have still to be written.
-    pub(crate) fn is_any(&self) -> bool {
-        self.0.load(Ordering::Acquire) > 0
-    }
-
-    fn permit(&self) -> DueTimesPermit {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        DueTimesPermit(self.clone())
-    }
-}
-
-impl Drop for DueTimesPermit {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::AcqRel);
-    }
+    /// Counts those, as long as there are any.
+    permit: Option<Permit>,
 }
 
 /// What has become of one range. It is applied from the first field to the last.
@@ -119,12 +92,8 @@ impl Gathered {
     }
 
     /// Takes other due times in the place of those that are not written yet.
-    pub(crate) fn postpone(
-        &mut self,
-        postponed: Vec<(OwedId, Millis)>,
-        unwritten: &UnwrittenDueTimes,
-    ) {
-        self.permit = (!postponed.is_empty()).then(|| unwritten.permit());
+    pub(crate) fn postpone(&mut self, postponed: Vec<(OwedId, Millis)>, unwritten: &Permits) {
+        self.permit = (!postponed.is_empty()).then(|| unwritten.take());
         self.postponed = postponed;
     }
 
@@ -133,7 +102,7 @@ impl Gathered {
         let most = self.postponed.len().min(POSTPONED_AT_A_TIME);
         let later = self.postponed.split_off(most);
         let permit = self.permit.as_ref().filter(|_| !later.is_empty());
-        let permit = permit.map(|permit| permit.0.permit());
+        let permit = permit.map(Permit::another);
         std::mem::replace(
             self,
             Self {
@@ -145,7 +114,7 @@ impl Gathered {
     }
 
     /// Counts the due times among it, if there are any, until it is dropped.
-    pub(crate) fn take_permit(&mut self) -> Option<DueTimesPermit> {
+    pub(crate) fn take_permit(&mut self) -> Option<Permit> {
         self.permit.take()
     }
 

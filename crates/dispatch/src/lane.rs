@@ -28,13 +28,13 @@ use crate::item::Item;
 use crate::ledger::KeyPlace;
 use crate::locks::{Held, Lock};
 use crate::missed::Missed;
+use crate::permits::Permit;
 use crate::room::Share;
 use gate::{Gate, Shut, Turned};
 pub(crate) use offers::{NotNow, Offered, Run};
 use order::assembling::{Beside, Ends};
 use order::{Joining, Order, Over};
 pub(crate) use shed::Shed;
-pub(crate) use workers::WorkerPermit;
 use workers::Workers;
 
 /// How long a delivery may wait in a queue before the lane is behind.
@@ -177,14 +177,14 @@ impl State {
     /// Has so many more deliveries taken care of: wakes workers, and gives permits for those that
     /// are to be hired.
     #[must_use]
-    pub(crate) fn call(&mut self, deliveries: usize) -> Vec<WorkerPermit> {
+    pub(crate) fn call(&mut self, deliveries: usize) -> Vec<Permit> {
         let most = self.gate.endpoint().concurrency.max(1);
         self.workers.call(deliveries, most)
     }
 
     /// Has all that waits taken care of: gives permits for workers that are to be hired.
     #[must_use]
-    pub(crate) fn call_for_all(&mut self) -> Vec<WorkerPermit> {
+    pub(crate) fn call_for_all(&mut self) -> Vec<Permit> {
         self.call(self.waiting().min(self.gate.endpoint().concurrency.max(1)))
     }
 
@@ -217,7 +217,7 @@ impl State {
     /// Has what waits for the end of its transaction delivered, where that does not come; gives
     /// permits for workers that are to be hired.
     #[must_use]
-    pub(crate) fn end_transactions(&mut self, now: Instant) -> Vec<WorkerPermit> {
+    pub(crate) fn end_transactions(&mut self, now: Instant) -> Vec<Permit> {
         if !self.is_assembling() {
             return Vec::new();
         }
@@ -266,11 +266,7 @@ impl State {
     }
 
     /// A worker wants to end, and gives its permit back; `false`: it was woken just now.
-    pub(crate) fn sign_off(
-        &mut self,
-        sleeper: &Arc<Notify>,
-        permit: &mut Option<WorkerPermit>,
-    ) -> bool {
+    pub(crate) fn sign_off(&mut self, sleeper: &Arc<Notify>, permit: &mut Option<Permit>) -> bool {
         self.workers.sign_off(sleeper, permit)
     }
 

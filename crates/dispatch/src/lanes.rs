@@ -8,9 +8,10 @@ use dovecast_log::Log;
 
 use crate::endpoint::Endpoint;
 use crate::lane::order::{Joining, Over};
-use crate::lane::{Lane, Shed, State, WorkerPermit};
+use crate::lane::{Lane, Shed, State};
 use crate::ledger::{KeyPlace, Ledger};
 use crate::panics::caught_now;
+use crate::permits::Permit;
 use crate::retrier;
 use crate::shared::Shared;
 
@@ -40,7 +41,7 @@ pub(crate) async fn look_after<L: Log + Clone, S: Ledger>(shared: Arc<Shared<L, 
 #[derive(Default)]
 struct Found {
     /// Workers that are to be hired.
-    hired: Vec<WorkerPermit>,
+    hired: Vec<Permit>,
     /// Owed deliveries of an endpoint that is paused.
     owed: Vec<Joining>,
     /// What has waited too long.

@@ -36,6 +36,7 @@
 //! | `outcome`, `schedule` | how a delivery goes on after an attempt; when it is retried |
 //! | `clock` | the time of day, and what waits whatever it says |
 //! | `locks` | locks of which a thread holds one at a time |
+//! | `permits` | how many there are of something, counted until they are dropped |
 //! | `bad_record`, `buried` | records that are no notifications; how many become dead letters |
 //! | `behind` | the ranges of the log that a lane owes |
 //! | `missed`, `defer_missed` | records that a lane misses while behind; its ranges grow by them |
@@ -102,6 +103,7 @@ mod outcome;
 mod panics;
 mod partition_ends;
 mod partitions;
+mod permits;
 mod range_reader;
 mod range_run;
 mod read_up;

@@ -2,11 +2,11 @@
 //! of a partition to the last one, until its ranges grow by them (`defer_missed`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::lane::Lane;
 use crate::ledger::TopicPartition;
 use crate::locks::Lock;
+use crate::permits::{Permit, Permits};
 
 /// From the first record of a partition to the last one that an endpoint misses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,15 +22,11 @@ pub(crate) struct Stretch {
 #[derive(Debug, Default)]
 pub(crate) struct Missed {
     /// As long as the lane is behind: whatever is read for it now is missed.
-    open: Option<OpenPermit>,
+    open: Option<Permit>,
     stretches: Vec<Stretch>,
     /// How many threads have taken stretches out of here, and are deferring them at this moment.
     deferring: usize,
 }
-
-/// Counts a lane as behind until it is dropped.
-#[derive(Debug)]
-struct OpenPermit(Arc<AtomicUsize>);
 
 /// Stretches that a thread has taken out of a lane, to have its ranges grow by them. What it has
 /// not done when this is dropped the lane misses as before.
@@ -54,7 +50,7 @@ pub(crate) enum Noted {
 impl Missed {
     /// The lane is behind: until it has caught up whatever is read for it is missed.
     pub(crate) fn open(&mut self, all: &AllMissed) {
-        self.open.get_or_insert_with(|| OpenPermit::new(&all.open));
+        self.open.get_or_insert_with(|| all.open.take());
     }
 
     /// Whatever is read for the lane is offered to it from now on.
@@ -100,19 +96,6 @@ impl Missed {
     }
 }
 
-impl OpenPermit {
-    fn new(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(open))
-    }
-}
-
-impl Drop for OpenPermit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Deferring {
     /// Takes out what a lane misses.
     pub(crate) fn begin(lane: &Arc<Lane>) -> Self {
@@ -154,7 +137,7 @@ impl Drop for Deferring {
 #[derive(Debug)]
 pub(crate) struct AllMissed {
     /// How many lanes are behind, so that nothing has to be looked up where none is.
-    open: Arc<AtomicUsize>,
+    open: Permits,
     /// Lanes with stretches that are to be deferred.
     lanes: Lock<Vec<Arc<Lane>>>,
 }
@@ -162,7 +145,7 @@ pub(crate) struct AllMissed {
 impl Default for AllMissed {
     fn default() -> Self {
         Self {
-            open: Arc::default(),
+            open: Permits::default(),
             lanes: Lock::new("missing", Vec::new()),
         }
     }
@@ -171,7 +154,7 @@ impl Default for AllMissed {
 impl AllMissed {
     /// Whether any lane is behind.
     pub(crate) fn is_any_open(&self) -> bool {
-        self.open.load(Ordering::Acquire) > 0
+        self.open.is_any()
     }
 
     /// A lane has stretches that are to be deferred.

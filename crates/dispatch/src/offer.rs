@@ -14,9 +14,10 @@ use dovecast_log::Log;
 use crate::endpoint::Endpoint;
 use crate::item::Item;
 use crate::lane::order::{Due, Joining, Over};
-use crate::lane::{Lane, NotNow, Offered, Run, Shed, State, WorkerPermit};
+use crate::lane::{Lane, NotNow, Offered, Run, Shed, State};
 use crate::ledger::{BEHIND, Happened, KeyPlace, Ledger, RangeId, TopicPartition};
 use crate::live::Live;
+use crate::permits::Permit;
 use crate::range_run::RangeRun;
 use crate::shared::Shared;
 use crate::stats::count;
@@ -198,7 +199,7 @@ impl<L: Log + Clone, S: Ledger> Shared<L, S> {
     }
 
     /// Begins workers with permits of their lane.
-    pub(crate) fn hire(self: &Arc<Self>, lane: &Arc<Lane>, permits: Vec<WorkerPermit>) {
+    pub(crate) fn hire(self: &Arc<Self>, lane: &Arc<Lane>, permits: Vec<Permit>) {
         for permit in permits {
             worker::hire(self, lane, permit);
         }

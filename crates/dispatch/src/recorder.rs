@@ -17,10 +17,11 @@ use tokio::sync::Notify;
 use crate::behind::Growth;
 use crate::budget::Reserved;
 use crate::clock::{Clock, Waits, ms};
-use crate::gathered::{Gathered, UnwrittenDueTimes};
+use crate::gathered::Gathered;
 use crate::item::{Item, Origin, ReadTogether};
 use crate::ledger::{Happened, Millis, Owed, OwedId};
 use crate::locks::{Held, Lock};
+use crate::permits::Permits;
 use crate::range_run::RangeRun;
 
 /// How long a delivery waits that was dropped on the way, if it has not failed before.
@@ -38,7 +39,7 @@ pub(crate) struct Recorder {
     held: Lock<Vec<Arc<Reserved>>>,
     clock: Clock,
     /// Due times that have still to be written after the clock was set.
-    unwritten: UnwrittenDueTimes,
+    unwritten: Permits,
     /// Batches that were taken to be written, and that were written.
     taken: AtomicU64,
     written: AtomicU64,
@@ -55,7 +56,7 @@ impl Recorder {
         Self {
             clock: clock.clone(),
             waits: Waits::default(),
-            unwritten: UnwrittenDueTimes::default(),
+            unwritten: Permits::default(),
             taken: AtomicU64::new(0),
             written: AtomicU64::new(0),
             wrote: Notify::new(),

@@ -9,9 +9,9 @@ use dovecast_log::{Log, Position};
 use tokio::sync::mpsc;
 
 use crate::budget::Reserved;
-use crate::gathered::DueTimesPermit;
 use crate::ledger::{Happened, Ledger};
 use crate::panics::{PANIC_REST, caught};
+use crate::permits::Permit;
 use crate::shared::Shared;
 
 /// How long what has happened is gathered before it is written.
@@ -23,7 +23,7 @@ const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 struct Batch {
     happened: Vec<Happened>,
     /// Due times are among it that are not written yet.
-    due_times: Option<DueTimesPermit>,
+    due_times: Option<Permit>,
     /// Room in memory for its bodies.
     held: Vec<Arc<Reserved>>,
     positions: Vec<Position>,

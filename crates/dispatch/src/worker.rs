@@ -18,11 +18,12 @@ use crate::hanging::{Exhausted, Wanted};
 use crate::host::{Host, Visit};
 use crate::item::{Item, Turn};
 use crate::lane::order::Over;
-use crate::lane::{Lane, Next, PATIENCE, WorkerPermit};
+use crate::lane::{Lane, Next, PATIENCE};
 use crate::ledger::{Happened, Ledger};
 use crate::offer::NOT_NOW;
 use crate::outcome::{opened, settle};
 use crate::panics::{PANIC_REST, Panicked, caught};
+use crate::permits::Permit;
 use crate::shared::Shared;
 use crate::stats::count;
 use crate::trace;
@@ -65,7 +66,7 @@ impl Drop for UnderWay<'_> {
 pub(crate) fn hire<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
-    permit: WorkerPermit,
+    permit: Permit,
 ) {
     tokio::spawn(run(Arc::clone(shared), Arc::clone(lane), permit));
 }
@@ -73,7 +74,7 @@ pub(crate) fn hire<L: Log + Clone, S: Ledger>(
 async fn run<L: Log + Clone, S: Ledger>(
     shared: Arc<Shared<L, S>>,
     lane: Arc<Lane>,
-    permit: WorkerPermit,
+    permit: Permit,
 ) {
     let sleeper = Arc::new(Notify::new());
     let mut permit = Some(permit);
@@ -136,7 +137,7 @@ async fn work<L: Log + Clone, S: Ledger>(
     shared: &Arc<Shared<L, S>>,
     lane: &Arc<Lane>,
     sleeper: &Arc<Notify>,
-    permit: &mut Option<WorkerPermit>,
+    permit: &mut Option<Permit>,
 ) {
     let mut hand: Option<Hand> = None;
     loop {

@@ -124,7 +124,7 @@ fn due_times_come_last_and_no_more_than_one_transaction_takes() {
     let mut gathered = Gathered::default();
     let due = |number| (id(number), 5);
     let few = POSTPONED_AT_A_TIME as u128;
-    let unwritten = UnwrittenDueTimes::default();
+    let unwritten = Permits::default();
     gathered.postpone(vec![due(0)], &unwritten);
     gathered.postpone((0..few + 2).map(due).collect(), &unwritten);
     gathered.push(FailedAgain(owed(1)));
@@ -142,7 +142,7 @@ fn due_times_come_last_and_no_more_than_one_transaction_takes() {
 #[test]
 fn due_times_are_unwritten_until_the_last_list_of_them_is_dropped() {
     let mut gathered = Gathered::default();
-    let unwritten = UnwrittenDueTimes::default();
+    let unwritten = Permits::default();
     let due = |number| (id(number), 5);
     gathered.postpone(Vec::new(), &unwritten);
     assert!(!unwritten.is_any(), "there are none");

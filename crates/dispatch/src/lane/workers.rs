@@ -5,30 +5,27 @@
 //! the lane's lock, which may be held then.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+
+use crate::permits::{Permit, Permits};
 
 /// Workers of a lane.
 #[derive(Debug, Default)]
 pub(super) struct Workers {
-    count: Arc<AtomicUsize>,
+    permits: Permits,
     /// Workers that have nothing to do.
     sleepers: Vec<Arc<Notify>>,
 }
 
-/// Counts a worker of a lane until it is dropped.
-#[derive(Debug)]
-pub(crate) struct WorkerPermit(Arc<AtomicUsize>);
-
 impl Workers {
     /// Has so many more deliveries taken care of by no more than `most` workers: wakes those that
     /// sleep, and gives a permit for each that is to be hired.
-    pub(super) fn call(&mut self, deliveries: usize, most: usize) -> Vec<WorkerPermit> {
+    pub(super) fn call(&mut self, deliveries: usize, most: usize) -> Vec<Permit> {
         let mut permits = Vec::new();
         for _ in 0..deliveries {
             if !self.wake() && self.count() < most {
-                permits.push(WorkerPermit::new(&self.count));
+                permits.push(self.permits.take());
             }
         }
         permits
@@ -36,7 +33,7 @@ impl Workers {
 
     /// How many there are, those included that are about to be hired.
     pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
+        self.permits.count()
     }
 
     /// A worker has nothing to do: it is woken by `sleeper`.
@@ -55,11 +52,7 @@ impl Workers {
 
     /// A worker that sleeps ends, and gives its permit back before another one is called; `false`:
     /// it was woken just now.
-    pub(super) fn sign_off(
-        &mut self,
-        sleeper: &Arc<Notify>,
-        permit: &mut Option<WorkerPermit>,
-    ) -> bool {
+    pub(super) fn sign_off(&mut self, sleeper: &Arc<Notify>, permit: &mut Option<Permit>) -> bool {
         let mut sleepers = self.sleepers.iter();
         let place = sleepers.position(|other| Arc::ptr_eq(other, sleeper));
         if let Some(place) = place {
@@ -72,19 +65,6 @@ impl Workers {
     /// A worker has panicked: it does not sleep.
     pub(super) fn forget_sleeper(&mut self, sleeper: &Arc<Notify>) {
         self.sleepers.retain(|other| !Arc::ptr_eq(other, sleeper));
-    }
-}
-
-impl WorkerPermit {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for WorkerPermit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
