@@ -2,7 +2,6 @@
 //! a Kafka that is away, hangs, or has all of them. Each case runs in a child process of its own,
 //! whose peak (VmHWM) is read.
 
-use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use dovecast_log::kafka::{KafkaLog, KafkaOptions};
 use dovecast_log::{Consumer, Log, NewRecord, Reader, StartAt};
 use dovecast_relay::ship::{ShipOptions, Shipper};
 use dovecast_testkit::mock_broker::{HungBroker, MockBroker};
+use dovecast_testkit::process::ProcessStats;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A little less, so that a default Kafka takes them.
@@ -261,8 +261,5 @@ async fn settled() -> Result<()> {
 
 /// The most memory that this process has had.
 fn peak_kb() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.context("no VmHWM")?.parse()?)
+    Ok(ProcessStats::of(std::process::id())?.peak_kb)
 }

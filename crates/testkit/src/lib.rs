@@ -55,7 +55,7 @@ pub mod workspace;
 use std::time::Duration;
 
 pub use failure::failure;
-pub use other_user::may_act_as_others;
+pub use other_user::{as_user, may_act_as_others};
 pub use unavailable::Unavailable;
 
 /// How long a test waits for what has to happen: far more than it takes, because tests share their

@@ -20,6 +20,8 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct ProcessStats {
     /// Resident memory in kB (`VmRSS`).
     pub rss_kb: u64,
+    /// The most that was resident, in kB (`VmHWM`).
+    pub peak_kb: u64,
     /// Address space in kB (`VmSize`): what Dovecot's `vsz_limit` bounds.
     pub vm_size_kb: u64,
     /// Threads, the main one included.
@@ -43,6 +45,7 @@ impl ProcessStats {
         let tcp = tcp_inodes(pid)?;
         Ok(Self {
             rss_kb: field("VmRSS")?,
+            peak_kb: field("VmHWM")?,
             vm_size_kb: field("VmSize")?,
             threads: field("Threads")?,
             fds: links.len(),

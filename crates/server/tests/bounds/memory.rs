@@ -1,11 +1,11 @@
 //! How much memory a server takes whose Kafka is away, while very much waits for it in large
 //! records: no more than docs/operations.md says.
 
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use dovecast_testkit::process::ProcessStats;
 use dovecast_testkit::server::Server;
 
 use crate::{builder, send};
@@ -70,9 +70,6 @@ fn settled(server: &Server, bound_mb: u64) -> Result<u64> {
 
 /// The most memory that a server has had.
 fn peak_mb(server: &Server) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kb = line.and_then(|line| line.split_whitespace().next());
-    let kb: u64 = kb.context("no VmHWM")?.parse()?;
+    let kb = ProcessStats::of(server.pid())?.peak_kb;
     Ok(kb * 1024 / 1_000_000)
 }

@@ -8,7 +8,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -16,16 +15,15 @@ use dovecast_relay::client::{Client, Options};
 use dovecast_relay::wire::{self, Hello};
 use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
-use dovecast_testkit::{PATIENCE, may_act_as_others};
+use dovecast_testkit::{PATIENCE, as_user, may_act_as_others};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
-use rustix::thread::{Uid, set_thread_res_uid};
 
 use crate::{builder, event, record};
 
 const STRANGER: u32 = 61_100;
-const MAIL_USER: u32 = 61_003;
-const HONEST: u32 = 61_001;
+pub(crate) const MAIL_USER: u32 = 61_003;
+pub(crate) const HONEST: u32 = 61_001;
 const FILES: usize = 20_000;
 const HELLOS: usize = 300;
 /// How often a file may be opened that no hello names: by looks at the directory, until it is known
@@ -33,18 +31,6 @@ const HELLOS: usize = 300;
 const OPENED_AT_MOST: usize = 10;
 /// Lines about refused files that these may make.
 const MAX_LINES: usize = 20;
-
-/// Does something in a thread that is of another user.
-pub(crate) fn as_user<T: Send>(user: u32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let acting = scope.spawn(|| {
-            let user = Uid::from_raw(user);
-            set_thread_res_uid(user, user, user)?;
-            act()
-        });
-        acting.join().expect("no panic")
-    })
-}
 
 pub(crate) fn client(server: &Server) -> Client {
     Client::new(Options {
@@ -54,6 +40,19 @@ pub(crate) fn client(server: &Server) -> Client {
         spill_bytes: 1 << 20,
         host: "mail1".to_owned(),
         program: "lmtp".to_owned(),
+    })
+}
+
+/// An event of ann is taken from a mail process of somebody who does no harm.
+pub(crate) fn ann_is_told_of(server: &Server) -> Result<()> {
+    as_user(HONEST, || {
+        let mut client = client(server);
+        client.push(&record("dovecot", "ann", &event("ann", 1)));
+        client.flush();
+        client.finish(Instant::now() + PATIENCE);
+        let news = client.take_news();
+        ensure!(news.is_empty(), "{news:?}");
+        Ok(())
     })
 }
 
@@ -122,15 +121,7 @@ fn very_many_files_and_hellos_do_not_hold_another_user_back() -> Result<()> {
     let unnamed = server.spill_dir().join(format!("{}.spill", FILES - 1));
     let opened = Opened::of(&unnamed)?;
     let crowd = as_user(MAIL_USER, || hellos(&server))?;
-    as_user(HONEST, || {
-        let mut client = client(&server);
-        client.push(&record("dovecot", "ann", &event("ann", 1)));
-        client.flush();
-        client.finish(Instant::now() + PATIENCE);
-        let news = client.take_news();
-        ensure!(news.is_empty(), "{news:?}");
-        Ok(())
-    })?;
+    ann_is_told_of(&server)?;
     let arrived = poll_until(PATIENCE, || {
         let values = server.values("dovecot").ok()?;
         (values == [event("ann", 1)]).then_some(())

@@ -15,9 +15,9 @@ use dovecast_relay::spill;
 use dovecast_relay::wire::{self, Frame, Hello, MAX_FRAME_BYTES};
 use dovecast_testkit::process::{ProcessStats, poll_until};
 use dovecast_testkit::server::Server;
-use dovecast_testkit::{PATIENCE, may_act_as_others};
+use dovecast_testkit::{PATIENCE, as_user, may_act_as_others};
 
-use crate::spills::{as_user, client};
+use crate::spills::{HONEST, MAIL_USER, ann_is_told_of, client};
 use crate::{builder, event, record};
 
 /// What a server may take besides, in KiB: pages of its program that are used for the first time,
@@ -43,9 +43,6 @@ const TAKEN_IN: Duration = Duration::from_mins(10);
 const SPILLED: u32 = 3_200;
 const SPILLED_BYTES: usize = 64 * 1024;
 const SLICE_KB: usize = 1024;
-/// Who has left it, and somebody else.
-const MAIL_USER: u32 = 61_003;
-const HONEST: u32 = 61_001;
 
 /// Memory of a server, in KiB.
 fn resident_kb(server: &Server) -> Result<u64> {
@@ -277,15 +274,7 @@ fn a_large_spill_file_is_taken_in_by_slices_beside_the_events_of_others() -> Res
         .start()?;
     let before = resident_kb(&server)?;
     as_user(MAIL_USER, || leave_large_file(&server))?;
-    as_user(HONEST, || {
-        let mut client = client(&server);
-        client.push(&record("dovecot", "ann", &event("ann", 1)));
-        client.flush();
-        client.finish(Instant::now() + PATIENCE);
-        let news = client.take_news();
-        ensure!(news.is_empty(), "{news:?}");
-        Ok(())
-    })?;
+    ann_is_told_of(&server)?;
     let mut most = before;
     let taken = poll_until(TAKEN_IN, || {
         most = most.max(resident_kb(&server).unwrap_or(u64::MAX));

@@ -1,8 +1,8 @@
 //! The relay of `dovecast serve`, to a mail process of a user who is neither root nor trusted with
 //! everything: what he may send is what the configuration says.
 //!
-//! Only the thread that sends is that user meanwhile: to tell all threads of it, as the C library
-//! does, would interrupt those of the mock broker, which ends them.
+//! Only the thread that sends is that user: to tell all threads of it, as the C library does, would
+//! interrupt those of the mock broker, which ends them.
 
 mod ids;
 
@@ -14,7 +14,6 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use dovecast_relay::client::{Client, News, Options};
 use dovecast_relay::wire::WireRecord;
-use dovecast_testkit::PATIENCE;
 use dovecast_testkit::endpoint::HookEndpoint;
 use dovecast_testkit::http::Request;
 #[cfg(feature = "kafka")]
@@ -23,6 +22,7 @@ use dovecast_testkit::process::poll_until;
 use dovecast_testkit::server::Server;
 #[cfg(feature = "kafka")]
 use dovecast_testkit::topic::TopicReader;
+use dovecast_testkit::{PATIENCE, as_user};
 use nix::unistd::{Uid, User};
 #[cfg(feature = "kafka")]
 use serde_json::Value;
@@ -53,41 +53,33 @@ fn sent(dir: &Path, records: &[(&str, &str, &str)]) -> Result<Vec<News>> {
 /// What such a client is told of when it has chosen the ids itself.
 fn sent_with_ids<'r>(
     dir: &Path,
-    records: impl Iterator<Item = (Uuid, (&'r str, &'r str, &'r str))>,
+    records: impl Iterator<Item = (Uuid, (&'r str, &'r str, &'r str))> + Send,
 ) -> Result<Vec<News>> {
-    act_as(MAIL_USER)?;
-    let mut client = Client::new(Options {
-        socket: dir.join("relay.sock"),
-        spill_dir: dir.join("spill"),
-        queue_bytes: 1 << 20,
-        spill_bytes: 1 << 20,
-        host: "mail1".to_owned(),
-        program: "lmtp".to_owned(),
-    });
-    for (id, (topic, key, value)) in records {
-        client.push(&WireRecord {
-            topic,
-            key: key.as_bytes(),
-            value: value.as_bytes(),
-            time_ms: 0,
-            id,
-            txn: Uuid::nil(),
-            txn_seq: 0,
-            txn_last: true,
+    as_user(MAIL_USER, || {
+        let mut client = Client::new(Options {
+            socket: dir.join("relay.sock"),
+            spill_dir: dir.join("spill"),
+            queue_bytes: 1 << 20,
+            spill_bytes: 1 << 20,
+            host: "mail1".to_owned(),
+            program: "lmtp".to_owned(),
         });
-    }
-    client.flush();
-    client.finish(Instant::now() + PATIENCE);
-    let news = client.take_news();
-    act_as(0)?;
-    Ok(news)
-}
-
-/// Whom this thread acts as.
-fn act_as(uid: u32) -> Result<()> {
-    let same = None::<rustix::process::Uid>;
-    let user = rustix::process::Uid::from_raw(uid);
-    Ok(rustix::thread::set_thread_res_uid(same, user, same)?)
+        for (id, (topic, key, value)) in records {
+            client.push(&WireRecord {
+                topic,
+                key: key.as_bytes(),
+                value: value.as_bytes(),
+                time_ms: 0,
+                id,
+                txn: Uuid::nil(),
+                txn_seq: 0,
+                txn_last: true,
+            });
+        }
+        client.flush();
+        client.finish(Instant::now() + PATIENCE);
+        Ok(client.take_news())
+    })
 }
 
 fn event(user: &str) -> String {
